@@ -10,13 +10,14 @@ epoch and from call to call, and the same program gives the same orders again. T
 """
 
 import contextlib
-import copy
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from tensorflow.python.eager import context
 
@@ -56,13 +57,23 @@ def permutation(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_samples)
 
 
-def whole(adapter: ArrayDataAdapter):
-    """All the examples of an adapter, in order, as one batch of tensors of Keras's dtypes."""
-    one_batch = copy.copy(adapter)
-    one_batch._shuffle = False
-    one_batch._batch_size = one_batch._num_samples
-    one_batch._partial_batch_size = 0
-    return _stock_dataset(one_batch).get_single_element()
+def whole(adapter: ArrayDataAdapter) -> Any:
+    """All the examples of an adapter as one batch, in the dtypes that Keras gives to them.
+
+    Returns:
+        Tensors of shape `(num_samples, ...)` nested as the data are, or `None` where one of them
+        is sparse.
+    """
+    arrays = array_slicing.convert_to_sliceable(adapter._inputs, target_backend="tensorflow")
+    if any(
+        isinstance(leaf, array_slicing.TensorflowSparseWrapper)
+        for leaf in keras.tree.flatten(arrays)
+    ):
+        return None
+    tensors = keras.tree.map_structure(
+        lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf), arrays
+    )
+    return keras.tree.lists_to_tuples(tensors)
 
 
 def present() -> bool:
@@ -90,7 +101,7 @@ def patched() -> Iterator[None]:
         if self._shuffle is not True:
             return _stock_dataset(self)
         examples = whole(self)
-        if any(isinstance(t, tf.SparseTensor) for t in keras.tree.flatten(examples)):
+        if examples is None:
             return _stock_dataset(self)
         orders = Orders(self._num_samples)
 

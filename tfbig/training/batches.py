@@ -6,6 +6,7 @@ Over arrays it is faster still, since no pipeline stands between: the order of t
 from Keras, and the compiled loop gathers each batch by itself.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -27,29 +28,55 @@ class Batches(Protocol):
         """Yields, as long as there may be batches, `run(count) -> steps done, logs`."""
 
 
-def batches(model: keras.Model, step: Step, **data: Any) -> Batches:
+class CompiledSteps:
+    """A step, and the compiled loops around it. Traced once, for all calls of `fit`.
+
+    Args:
+        step: takes a batch and returns logs.
+        eager: whether the step is to run in Python, uncompiled.
+        jit_compile: whether XLA compiles it.
+    """
+
+    def __init__(self, step: Step, eager: bool, jit_compile: bool) -> None:
+        self.eager = eager
+        if eager:
+            self.stream = _one_by_one(step)
+            return
+        # None and not False: what is never to be compiled by XLA is not inlined either.
+        step = tf.function(
+            step, reduce_retracing=True, jit_compile=jit_compile or None, autograph=False
+        )
+        self.stream = _compiled_stream(step)
+        self.gather = _compiled_gather(step)
+
+
+def batches(model: keras.Model, steps: CompiledSteps, **data: Any) -> Batches:
     """The fastest source that treats these data as `fit` does.
 
     Args:
         model: a compiled Keras model.
-        step: takes a batch, returns logs; a `tf.function` unless the model runs eagerly.
+        steps: what to do with a batch.
         **data: `x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight`.
     """
-    adapter = None if model.run_eagerly else surgery.in_memory(**data)
-    if adapter is not None and not any(
-        isinstance(leaf, tf.SparseTensor) for leaf in keras.tree.flatten(surgery.examples(adapter))
-    ):
-        return InMemory(step, adapter)
-    return Streamed(step, surgery.epoch_iterator(model, **data), eager=model.run_eagerly)
+    adapter = None if steps.eager else surgery.in_memory(**data)
+    examples = None if adapter is None else surgery.examples(adapter)
+    if examples is not None:
+        return InMemory(steps, adapter, examples)
+    return Streamed(steps, surgery.epoch_iterator(model, **data))
 
 
 class InMemory:
     """Arrays, as tensors in memory; a compiled loop gathers each batch."""
 
-    def __init__(self, step: Step, adapter: Any) -> None:
+    def __init__(self, steps: CompiledSteps, adapter: Any, examples: Any) -> None:
+        num_samples, batch_size = surgery.sizes(adapter)
         self.num_batches = adapter.num_batches
         self._orders = surgery.orders(adapter)
-        self._run = _compiled_gather(step, surgery.examples(adapter), *surgery.sizes(adapter))
+        # As in Keras's own pipeline the size of a batch is known where all are of one size.
+        static_size = None if num_samples % batch_size else batch_size
+        self._run = functools.partial(
+            steps.gather, examples, tf.constant(batch_size, tf.int64), static_size
+        )
 
     def epoch(self) -> Iterator[Callable[[int], tuple[int, dict]]]:
         order, done = next(self._orders), 0
@@ -57,7 +84,8 @@ class InMemory:
         def run(count: int) -> tuple[int, dict]:
             nonlocal done
             begin, done = done, min(done + count, self.num_batches)
-            return done - begin, self._run(order, tf.constant(begin), tf.constant(done))
+            bounds = tf.constant([begin, done], tf.int64)
+            return done - begin, self._run(order, bounds)
 
         while done < self.num_batches:
             yield run
@@ -66,10 +94,10 @@ class InMemory:
 class Streamed:
     """Whatever else Keras takes: `tf.data`, `PyDataset`, generators, large arrays."""
 
-    def __init__(self, step: Step, iterator: Any, eager: bool) -> None:
+    def __init__(self, steps: CompiledSteps, iterator: Any) -> None:
         self._iterator = iterator
         self._iterator.reset()
-        self._run = _one_by_one(step) if eager else _compiled_stream(step)
+        self._run = steps.stream
 
     @property
     def num_batches(self) -> int | None:
@@ -136,31 +164,33 @@ def _compiled_stream(step: Step) -> Callable:
     return lambda iterator, count: run(iterator, tf.constant(count))
 
 
-def _compiled_gather(step: Step, examples: Any, num_samples: int, batch_size: int) -> Callable:
+def _compiled_gather(step: Step) -> Callable:
     """Runs the steps `begin` to `end` of an epoch in a compiled loop that gathers each batch."""
-    # As in Keras's own pipeline the size of a batch is known where all are of one size.
-    static_size = None if num_samples % batch_size else batch_size
-    if num_samples <= batch_size:
-        static_size = num_samples
 
-    def batch_at(step_of_epoch, order):
-        rows = order[step_of_epoch * batch_size : (step_of_epoch + 1) * batch_size]
-        rows = tf.ensure_shape(rows, (static_size,))
-        return keras.tree.map_structure(
-            lambda t: None if t is None else tf.gather(t, rows), examples
-        )
+    @tf.function(reduce_retracing=True, autograph=False)
+    def run(
+        examples: Any,
+        batch_size: tf.Tensor,
+        static_size: int | None,
+        order: tf.Tensor,  # (num_samples,)
+        bounds: tf.Tensor,  # (2,)
+    ) -> dict:
+        begin, end = tf.unstack(bounds)
 
-    spec = keras.tree.map_structure(
-        lambda t: None if t is None else tf.TensorSpec((static_size, *t.shape[1:]), t.dtype),
-        examples,
-    )
+        def batch_at(step_of_epoch):
+            rows = order[step_of_epoch * batch_size : (step_of_epoch + 1) * batch_size]
+            rows = tf.ensure_shape(rows, (static_size,))
+            return keras.tree.map_structure(
+                lambda t: None if t is None else tf.gather(t, rows), examples
+            )
 
-    @tf.function(autograph=False)
-    def run(order: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> dict:
-        def body(step_of_epoch, logs):
-            return step_of_epoch + 1, step(batch_at(step_of_epoch, order))
+        def body(step_of_epoch):
+            step(batch_at(step_of_epoch))
+            return (step_of_epoch + 1,)
 
-        return tf.while_loop(lambda i, logs: i < end, body, (begin, _no_logs(step, spec)))[1]
+        # Only the last step's logs are asked for, so TensorFlow drops those of the others.
+        (last,) = tf.while_loop(lambda i: i < end - 1, body, (begin,))
+        return step(batch_at(last))
 
     return run
 

@@ -11,6 +11,7 @@ compiled call, and the progress bar hears of them at most ten times a second.
 """
 
 import functools
+import operator
 import time
 import warnings
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class Loop:
                 f"{type(model.distribute_strategy).__name__}. Use model.fit for it."
             )
         self.model = model
-        self._steps: dict[str, Any] = {}
+        self._steps: dict[str, batches.CompiledSteps] = {}
         self._traced_for: tuple | None = None
         self._steps_per_call = 1
 
@@ -99,7 +100,7 @@ class Loop:
             )
         train = batches.batches(
             model,
-            self._step("train"),
+            self._compiled("train"),
             x=x,
             y=y,
             sample_weight=sample_weight,
@@ -218,7 +219,7 @@ class Loop:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return batches.batches(
             self.model,
-            self._step("test"),
+            self._compiled("test"),
             x=x,
             y=y,
             sample_weight=sample_weight,
@@ -244,27 +245,19 @@ class Loop:
         callbacks.on_test_end(results)
         return results
 
-    def _step(self, kind: str) -> batches.Step:
-        """The step as a compiled function, traced once for each `compile()` of the model."""
-        model = self.model
-        if self._traced_for is None or any(
-            now is not then
-            for now, then in zip(surgery.compiled_state(model), self._traced_for, strict=True)
-        ):
-            self._steps, self._traced_for = {}, surgery.compiled_state(model)
+    def _compiled(self, kind: str) -> batches.CompiledSteps:
+        """The steps of training or of evaluation, traced once for each `compile()`."""
+        model, now = self.model, surgery.compiled_state(self.model)
+        if self._traced_for is None or any(map(operator.is_not, now, self._traced_for)):
+            self._steps, self._traced_for = {}, now
         if kind not in self._steps:
-            own = {"train": model.train_step, "test": model.test_step}
-            overrides = {
-                "train": surgery.overrides_train_step,
-                "test": surgery.overrides_test_step,
-            }
-            ours = {"train": train_step, "test": test_step}
-            step = own[kind] if overrides[kind](model) else functools.partial(ours[kind], model)
-            if not model.run_eagerly:
-                step = tf.function(
-                    step, reduce_retracing=True, jit_compile=model.jit_compile, autograph=False
-                )
-            self._steps[kind] = step
+            if kind == "train":
+                own, ours = surgery.overrides_train_step(model) and model.train_step, train_step
+            else:
+                own, ours = surgery.overrides_test_step(model) and model.test_step, test_step
+            self._steps[kind] = batches.CompiledSteps(
+                own or functools.partial(ours, model), model.run_eagerly, model.jit_compile
+            )
         return self._steps[kind]
 
     def _check_compiled(self, method: str) -> None:

@@ -1,0 +1,55 @@
+# make train    install, train the document's network on real data by both drivers, show the result
+# make test     install, and prove it
+PYTHON ?= python3
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: train test check notebooks bench scores test-oldest clean
+
+train: .venv/train
+	$(BIN)/tfbig train --recipe=diagnosis --driver=both --output=runs/diagnosis
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+check: .venv/check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: .venv/test
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
+bench: .venv/test
+	for bench in tests/benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+# What takes longer than a test may: all of the laws, then the benchmarks.
+scores: .venv/test
+	$(BIN)/python -m pytest -m full
+	$(MAKE) bench
+
+# The suite at the lower end of what setup.cfg promises.
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet "tensorflow==2.20.*" "keras==3.13.*" -e ".[test]"
+	.venv-oldest/bin/python -m pytest
+
+clean:
+	rm -rf .venv .venv-oldest runs
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/train: setup.cfg | .venv/bin/python
+	$(PIP) -e ".[data,plot]"
+	touch $@
+
+.venv/test: setup.cfg | .venv/bin/python
+	$(PIP) -e ".[test]"
+	touch $@
+
+.venv/check: setup.cfg | .venv/bin/python
+	$(PIP) -e ".[check]"
+	touch $@
