@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.trainers.data_adapters import array_slicing, get_data_adapter
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
@@ -195,3 +197,27 @@ def orders(adapter: ArrayDataAdapter) -> Iterator[tf.Tensor]:
     repeats = bool(tf.reduce_all(first == second))
     while True:
         yield first if repeats else dataset.get_single_element()
+
+
+def build(model: keras.Model, batch: tuple) -> None:
+    """Creates a model's variables from the shapes of a batch `(x, y, sample_weight)`."""
+    model._symbolic_build(data_batch=batch)
+
+
+def global_seed_state() -> list[keras.Variable]:
+    """The state of Keras's global seed generator, if there is one yet."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return [] if generator is None else [generator.state]
+
+
+def history(model: keras.Model) -> Any:
+    """What the model's last training left, or `None`."""
+    return vars(model).get("history")
+
+
+def set_history(model: keras.Model, value: Any) -> None:
+    """Puts back what `history` returned."""
+    if value is None:
+        vars(model).pop("history", None)
+    else:
+        model.history = value
