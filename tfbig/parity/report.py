@@ -43,7 +43,7 @@ def rows(
     >>> row.norm_a, row.ratio, row.cosine, row.error
     (5.0, 2.0, 1.0, 1.0)
     """
-    global_norm = np.sqrt(sum(float(np.sum(_f64(g) ** 2)) for g in a if g is not None))
+    global_norm = float(np.sqrt(sum(np.sum(_f64(g) ** 2) for g in a if g is not None)))
     return tuple(_row(p, u, v, global_norm) for p, u, v in zip(paths, a, b, strict=True))
 
 
@@ -59,11 +59,11 @@ def _row(path: str, a: np.ndarray | None, b: np.ndarray | None, global_norm: flo
         norm_b = None if b is None else float(np.linalg.norm(_f64(b)))
         # A gradient that is missing is a zero gradient: no difference if the other is zero too.
         there = norm_a if norm_b is None else norm_b
-        zero = there is not None and there <= ZERO * global_norm
+        zero = there is not None and bool(there <= ZERO * global_norm)
         return Row(path, norm_a, norm_b, float("nan"), float("nan"), 0.0 if zero else 1.0, zero)
     u, v = _f64(a), _f64(b)
     norm_a, norm_b = float(np.linalg.norm(u)), float(np.linalg.norm(v))
-    is_zero = max(norm_a, norm_b) <= ZERO * global_norm
+    is_zero = bool(max(norm_a, norm_b) <= ZERO * global_norm)
     difference, floor = float(np.linalg.norm(u - v)), max(norm_a, ZERO * global_norm)
     error = difference / floor if floor else (0.0 if difference == 0 else float("inf"))
     if np.isnan(error):

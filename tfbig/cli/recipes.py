@@ -1,0 +1,14 @@
+"""tfbig recipes"""
+
+from absl import flags
+
+from tfbig import recipes
+
+FLAGS = flags.FlagValues()
+
+
+def run(values: flags.FlagValues) -> int:
+    """Lists the recipes."""
+    for name in recipes.names():
+        print(f"{name:12s} {recipes.load(name).summary}")
+    return 0
