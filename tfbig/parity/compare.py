@@ -115,14 +115,14 @@ def _build(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> None:
 
 def _gradients(model: keras.Model, step: Callable[[], Any], who: str) -> list[np.ndarray | None]:
     """What a driver hands to the optimizer in one step."""
-    before = [np.array(v) for v in model.trainable_variables]
+    before = [v.numpy() for v in model.trainable_variables]
     with probing(model) as probe:
         step()
         calls, gradients = probe.calls(), probe.gradients()
     moved = [
         v.path
         for v, old in zip(model.trainable_variables, before, strict=True)
-        if not np.array_equal(np.array(v), old, equal_nan=True)
+        if not np.array_equal(v.numpy(), old, equal_nan=True)
     ]
     if moved:
         raise ValueError(
@@ -179,7 +179,7 @@ def _unchanged(model: keras.Model) -> Iterator[None]:
     variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
     seeds = surgery.global_seed_state()
     variables.extend(seeds)
-    values = [np.array(v) for v in variables]
+    values = [v.numpy() for v in variables]
     history, stop = surgery.history(model), model.stop_training
     with _random_state(), warnings.catch_warnings():
         # Of a variable without gradient Keras warns here as it will in training.

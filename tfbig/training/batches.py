@@ -113,12 +113,13 @@ class Streamed:
                 nonlocal exhausted
                 wanted = 1 + len(list(itertools.islice(steps, count - 1)))
                 done, logs = self._run(source, wanted)
-                exhausted = done < wanted
+                exhausted = bool(done < wanted)
+                if exhausted:
+                    surgery.finish_exhausted_epoch(self._iterator)
                 return int(done), logs
 
             yield run
             if exhausted:
-                surgery.finish_exhausted_epoch(self._iterator)
                 return
 
 

@@ -50,6 +50,8 @@ class Learner(keras.Model):
             )
         self.network = network
         self.objective = objective
+        # As an attribute of the model Keras tracks them: they are among its variables.
+        self.objective_seeds = objective.seed_generators()
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
         """Keras's `compile`, without a loss: the objective is the loss.

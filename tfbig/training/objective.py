@@ -41,6 +41,10 @@ class Objective:
         """The scalar to minimise, without the network's regularisation, which is added to it."""
         raise NotImplementedError
 
+    def seed_generators(self) -> list[keras.random.SeedGenerator]:
+        """The generators that the objective draws from: the Learner keeps and saves their state."""
+        return []
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {}
@@ -115,6 +119,9 @@ class LabelSmoothing(Objective):
     def bare(self, prediction: Any) -> Any:
         return self.objective.bare(prediction)
 
+    def seed_generators(self) -> list[keras.random.SeedGenerator]:
+        return self.objective.seed_generators()
+
     def loss(self, x: Any, y: Any, prediction: Any, sample_weight: Any) -> tf.Tensor:
         return self.objective.loss(x, smooth(y, self.factor), prediction, sample_weight)
 
@@ -165,6 +172,9 @@ class NoisePrediction(Objective):
 
     def bare(self, prediction: dict[str, tf.Tensor]) -> tf.Tensor:
         return prediction["predicted"]
+
+    def seed_generators(self) -> list[keras.random.SeedGenerator]:
+        return [self.seed_generator]
 
     def loss(self, x: Any, y: Any, prediction: Any, sample_weight: Any) -> tf.Tensor:
         error = keras.losses.MeanSquaredError()
