@@ -79,14 +79,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    print(f"{'rows':>7} {'epochs':>6} {'seed':>5} {'fit/s':>8} {'loop/s':>8} {'ratio':>6} "
-          f"{'History':>9}  first epoch, traced: fit, loop")
+    print(
+        f"{'rows':>7} {'epochs':>6} {'seed':>5} {'fit/s':>8} {'loop/s':>8} {'ratio':>6} "
+        f"{'History':>9}  first epoch, traced: fit, loop"
+    )
     for rows, epochs in ((455, 100), (32_000, 3)):
         for seed in (True, False):
             r = measure(rows, epochs, rounds, seed)
-            print(f"{rows:7d} {epochs:6d} {seed!s:>5} {r['fit_steps_per_s']:8.0f} "
-                  f"{r['loop_steps_per_s']:8.0f} {r['ratio']:6.2f} {r['history_difference']:9.1e}  "
-                  f"{r['first_epoch_fit_s']:.2f} s, {r['first_epoch_loop_s']:.2f} s")
+            print(
+                f"{rows:7d} {epochs:6d} {seed!s:>5} {r['fit_steps_per_s']:8.0f} "
+                f"{r['loop_steps_per_s']:8.0f} {r['ratio']:6.2f} {r['history_difference']:9.1e}  "
+                f"{r['first_epoch_fit_s']:.2f} s, {r['first_epoch_loop_s']:.2f} s"
+            )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,11 @@ def test_v2_repeated_rows(driver, expected):
 def of_unknown_length():
     """Six batches of two, whose number TensorFlow cannot know."""
     x = np.ones((12, 3), "float32"), np.ones((12, 1), "float32")
-    return tf.data.Dataset.from_tensor_slices(x).batch(2, drop_remainder=True).filter(lambda x, y: True)
+    return (
+        tf.data.Dataset.from_tensor_slices(x)
+        .batch(2, drop_remainder=True)
+        .filter(lambda x, y: True)
+    )
 
 
 @needs("V26")
@@ -71,9 +75,7 @@ def test_v26_phantom_step(driver, steps):
 
 
 @needs("V26")
-@pytest.mark.parametrize(
-    ("driver", "mean"), [("stock", 6 / 7), ("fixed", 1.0), ("loop", 1.0)]
-)
+@pytest.mark.parametrize(("driver", "mean"), [("stock", 6 / 7), ("fixed", 1.0), ("loop", 1.0)])
 def test_v26_in_evaluate(driver, mean):
     model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
     model.compile("sgd", "mse")

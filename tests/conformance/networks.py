@@ -74,7 +74,9 @@ def _classes(**options: Any) -> keras.Model:
 
 
 def _regression(**options: Any) -> keras.Model:
-    return _compiled(NeuralNetwork((6, 5, 4), 2, "tanh", "linear"), "mse", **options, metrics=["mae"])
+    return _compiled(
+        NeuralNetwork((6, 5, 4), 2, "tanh", "linear"), "mse", **options, metrics=["mae"]
+    )
 
 
 def _label_smoothing(**options: Any) -> keras.Model:
@@ -185,8 +187,9 @@ def _regularized(**options: Any) -> keras.Model:
 
 
 def _frozen(**options: Any) -> keras.Model:
-    model = keras.Sequential([layers.Dense(5, "relu"), layers.BatchNormalization(),
-                              layers.Dense(1, "sigmoid")])
+    model = keras.Sequential(
+        [layers.Dense(5, "relu"), layers.BatchNormalization(), layers.Dense(1, "sigmoid")]
+    )
     model.layers[0].trainable = False
     return _compiled(model, **options)
 

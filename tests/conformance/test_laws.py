@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import json
 
 import keras
 import numpy as np
@@ -121,8 +122,10 @@ def test_law_5_round_trip(case, mode, tmp_path):
     model, _ = trained(case, mode, "loop", epochs=1)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")  # in safe mode
-    assert again.get_config() == model.get_config()
-    for u, v in zip(model.variables, again.variables, strict=True):
+    # As JSON: a file has no tuples.
+    assert json.dumps(again.get_config()) == json.dumps(model.get_config())
+    # Weights and statistics. The states of seeds are not in a .keras file: Keras leaves them out.
+    for u, v in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(u.numpy(), v.numpy())
     x, _ = case.data()
     np.testing.assert_array_equal(
@@ -134,7 +137,9 @@ def test_law_5_round_trip(case, mode, tmp_path):
 def test_law_6_lifts_out(case, mode):
     """Works inside a functional model, symbolically, and as a layer of somebody's subclass."""
     model, (x, _) = case.build(), case.data()
-    inputs = keras.tree.map_structure(lambda a: keras.Input(a.shape[1:], dtype=str(a.dtype)), x)
+    named = x if isinstance(x, dict) else {"x": x}
+    inputs = {n: keras.Input(a.shape[1:], dtype=str(a.dtype), name=n) for n, a in named.items()}
+    inputs = inputs if isinstance(x, dict) else inputs["x"]
     outer = keras.Model(inputs, model(inputs))
 
     class Somebodys(keras.Model):

@@ -10,7 +10,9 @@ from tfbig.models import NeuralNetwork
 def test_is_the_documents_network():
     network = NeuralNetwork()
     network.build((None, 30))
-    shape = [(d.units, d.activation.__name__) for d in (network.dense1, network.dense2, network.dense3)]
+    shape = [
+        (d.units, d.activation.__name__) for d in (network.dense1, network.dense2, network.dense3)
+    ]
     assert shape == [(10, "relu"), (10, "relu"), (1, "sigmoid")]
     # 30 x 10 + 10, 10 x 10 + 10, 10 x 1 + 1
     assert network.count_params() == 310 + 110 + 11

@@ -132,8 +132,13 @@ def test_zero_gradients_are_listed_apart():
 
 
 def test_repeated_rows_are_summed():
-    model = keras.Sequential([keras.layers.Embedding(3, 1), keras.layers.Flatten(),
-                              keras.layers.Dense(1, kernel_initializer="ones", trainable=False)])
+    model = keras.Sequential(
+        [
+            keras.layers.Embedding(3, 1),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1, kernel_initializer="ones", trainable=False),
+        ]
+    )
     model.compile("sgd", loss=lambda y, p: p)
     (row,) = parity.compare(model, np.zeros((1, 4), "int32"), np.zeros((1, 1))).rows
     assert row.norm_a == row.norm_b == 4.0  # one row, met four times
@@ -169,7 +174,7 @@ def test_a_train_step_of_ones_own_is_no_witness():
     class Own(NeuralNetwork):
         def train_step(self, data):
             summed(self, *data, None)
-            return {}
+            return {"loss": tf.constant(0.0)}
 
     model = Own()
     model.compile("adam", "binary_crossentropy")
@@ -180,7 +185,14 @@ def test_a_train_step_of_ones_own_is_no_witness():
 def test_report_as_text_html_json_and_picture(tmp_path):
     report = parity.compare(network(), X, Y, loop=summed)
     text = str(report)
-    assert text.splitlines()[2].split() == ["variable", "|fit|", "|loop|", "ratio", "cosine", "error"]
+    assert text.splitlines()[2].split() == [
+        "variable",
+        "|fit|",
+        "|loop|",
+        "ratio",
+        "cosine",
+        "error",
+    ]
     assert len(text.splitlines()) == 3 + 6
     assert report._repr_html_().count("<tr>") == 7
     assert json.loads(json.dumps(report.to_json()))["variables"][0]["ratio"] == pytest.approx(12)

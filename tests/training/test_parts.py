@@ -32,7 +32,10 @@ def test_label_smoothing_by_hand():
 
 
 def test_label_smoothing_is_keras_own():
-    for name, y in (("BinaryCrossentropy", Y), ("CategoricalCrossentropy", np.eye(3)[[0, 2, 1, 0]])):
+    for name, y in (
+        ("BinaryCrossentropy", Y),
+        ("CategoricalCrossentropy", np.eye(3)[[0, 2, 1, 0]]),
+    ):
         p = np.random.default_rng(1).dirichlet(np.ones(y.shape[1] + 1), len(y))[:, : y.shape[1]]
         expected = getattr(keras.losses, name)(label_smoothing=0.3)(y, p)
         objective = LabelSmoothing(Supervised(getattr(keras.losses, name)()), 0.3)
@@ -49,11 +52,19 @@ def test_supervised_is_what_compile_does():
     for kind in ("network", "learner", "loop", "column"):
         keras.utils.set_random_seed(2)
         network = NeuralNetwork()
-        model = network if kind == "network" else Learner(network, Supervised("binary_crossentropy"))
+        model = (
+            network if kind == "network" else Learner(network, Supervised("binary_crossentropy"))
+        )
         model.compile("sgd", **({"loss": "binary_crossentropy"} if kind == "network" else {}))
         fit = Loop(model).fit if kind == "loop" else model.fit
-        fit(X, Y[:, 0] if kind == "column" else Y, epochs=3, batch_size=8, verbose=0,
-            sample_weight=np.linspace(0, 2, 20))
+        fit(
+            X,
+            Y[:, 0] if kind == "column" else Y,
+            epochs=3,
+            batch_size=8,
+            verbose=0,
+            sample_weight=np.linspace(0, 2, 20),
+        )
         results.append(network.get_weights())
     for other in results[1:]:
         for u, v in zip(results[0], other):
@@ -134,8 +145,9 @@ def test_accumulation_over_batches_of_all_sizes_in_fit():
 
 
 def test_accumulation_keeps_embeddings_sparse():
-    model = keras.Sequential([keras.layers.Embedding(9, 2), keras.layers.Flatten(),
-                              keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.layers.Embedding(9, 2), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
     model.compile("adam", "mse")
     batch = np.array([[1, 1], [2, 1], [3, 4], [1, 5]]), np.ones((4, 1), "float32")
     _, _, whole = gradient(model, batch)

@@ -37,7 +37,9 @@ def model(path: str | None) -> "keras.Model":
     if not path:
         raise main.UsageError("--model=FILE.keras is missing")
     if not Path(path).is_file():
-        raise main.UsageError(f"there is no file {path}; tfbig train writes model.keras to --output")
+        raise main.UsageError(
+            f"there is no file {path}; tfbig train writes model.keras to --output"
+        )
     import keras
 
     try:

@@ -12,16 +12,24 @@ flags.DEFINE_enum(
     "driver", "both", ["fit", "loop", "both"], "who trains; both: from one seed", flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "epochs", None, "how often each example is seen; the recipe's own by default",
-    lower_bound=1, flag_values=FLAGS,
+    "epochs",
+    None,
+    "how often each example is seen; the recipe's own by default",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
-    "batch_size", None, "examples in a step; the recipe's own by default",
-    lower_bound=1, flag_values=FLAGS,
+    "batch_size",
+    None,
+    "examples in a step; the recipe's own by default",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer("seed", 0, "of the split, the weights and the order", flag_values=FLAGS)
 flags.DEFINE_string(
-    "output", None, "the folder for the model, its history and its pictures; runs/RECIPE by default",
+    "output",
+    None,
+    "the folder for the model, its history and its pictures; runs/RECIPE by default",
     flag_values=FLAGS,
 )
 

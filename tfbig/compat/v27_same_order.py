@@ -25,6 +25,7 @@ SUMMARY = "after set_random_seed, fit visits arrays in the same order in every e
 
 _stock_dataset = ArrayDataAdapter.get_tf_dataset
 
+
 class Orders:
     """The orders in which one call of `fit` visits its examples: a new one at each `next()`.
 
@@ -120,7 +121,9 @@ def patched() -> Iterator[None]:
         batches = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensors(examples).repeat())
         batches = batches.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
         options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
         return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
 
     ArrayDataAdapter.get_tf_dataset = get_tf_dataset

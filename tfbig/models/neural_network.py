@@ -1,6 +1,6 @@
 """The founding document's network: a few dense layers, and nothing else.
 
-    x (batch, features) -> Dense 10 relu -> Dense 10 relu -> Dense 1 sigmoid -> (batch, 1)
+x (batch, features) -> Dense 10 relu -> Dense 10 relu -> Dense 1 sigmoid -> (batch, 1)
 """
 
 from collections.abc import Sequence

@@ -70,8 +70,9 @@ def _row(path: str, a: np.ndarray | None, b: np.ndarray | None, global_norm: flo
         error = float("inf")
     product = norm_a * norm_b
     cosine = min(1.0, float(u @ v) / product) if product else float("nan")
-    return Row(path, norm_a, norm_b, norm_b / norm_a if norm_a else float("nan"), cosine, error,
-               is_zero)
+    return Row(
+        path, norm_a, norm_b, norm_b / norm_a if norm_a else float("nan"), cosine, error, is_zero
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +185,14 @@ class Report:
         figure = Figure(figsize=(9, 1.2 + 0.32 * len(self.rows)), layout="constrained")
         norms, errors = figure.subplots(1, 2, sharey=True)
         names = [row.path for row in self.rows]
-        norms.plot([row.norm_a or np.nan for row in self.rows], names, "o", mfc="none", ms=9,
-                   label="model.fit")
+        norms.plot(
+            [row.norm_a or np.nan for row in self.rows],
+            names,
+            "o",
+            mfc="none",
+            ms=9,
+            label="model.fit",
+        )
         norms.plot([row.norm_b or np.nan for row in self.rows], names, "x", label="loop")
         norms.set(xscale="log", xlabel="norm of the gradient")
         norms.invert_yaxis()

@@ -199,6 +199,4 @@ def _compiled_gather(step: Step) -> Callable:
 def _no_logs(step: Step, batch_spec: Any) -> dict:
     """Zeros in the shape of the logs, for the compiled loop to begin with."""
     logs = step.get_concrete_function(batch_spec).structured_outputs
-    return tf.nest.map_structure(
-        lambda t: tf.zeros([size or 0 for size in t.shape], t.dtype), logs
-    )
+    return tf.nest.map_structure(lambda t: tf.zeros([size or 0 for size in t.shape], t.dtype), logs)

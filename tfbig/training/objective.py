@@ -101,8 +101,8 @@ class LabelSmoothing(Objective):
         objective: whose targets are probabilities: one column, or one for each class.
         factor: a, from 0 (nothing changes) to 1 (nothing is told). 0.1 is the paper's.
 
-    >>> smooth(ops.convert_to_tensor([[1.0], [0.0]]), 0.1).numpy().round(2).tolist()
-    [[0.95], [0.05]]
+    >>> smooth(ops.convert_to_tensor([[1.0], [0.0]]), 0.5).numpy().tolist()
+    [[0.75], [0.25]]
     """
 
     def __init__(self, objective: Objective | dict, factor: float = 0.1) -> None:
@@ -161,7 +161,8 @@ class NoisePrediction(Objective):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def forward(self, network: keras.Layer, x: Any, training: bool) -> dict[str, tf.Tensor]:
-        x = ops.convert_to_tensor(x)
+        # In full precision, also where the network computes in half.
+        x = ops.cast(x, keras.backend.floatx())
         shape = (ops.shape(x)[0], *([1] * (len(x.shape) - 1)))
         time = keras.random.uniform(shape, seed=self.seed_generator)  # (batch, 1, ...)
         noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)

@@ -42,10 +42,12 @@ def tap(model: keras.Layer, where: where_module.Where = "") -> Iterator[dict[str
         ValueError: if `where` means no layer.
 
     >>> import numpy as np
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
-    >>> with tap(model, "a$") as seen:
+    >>> from tfbig.models import NeuralNetwork
+    >>> model = NeuralNetwork((2,), name="net")
+    >>> model.build((None, 3))
+    >>> with tap(model, "dense1") as seen:
     ...     y = model(np.ones((4, 3)))
-    >>> [tuple(output.shape) for output in seen["a"]]
+    >>> [tuple(output.shape) for output in seen["net/dense1"]]
     [(4, 2)]
     """
     home = _graph()

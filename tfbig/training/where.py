@@ -40,9 +40,9 @@ def layers(model: keras.Layer, where: Where = "") -> list[keras.Layer]:
 def variables(model: keras.Layer, where: Where = "") -> list[keras.Variable]:
     """The weights of a model that are meant. Arguments, result and error: see `layers`.
 
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")], name="net")
     >>> [v.path for v in variables(model, "bias$")]
-    ['a/bias']
+    ['net/a/bias']
     """
     return _chosen(model.weights, where, lambda v: v.path, "variable")
 
