@@ -2,14 +2,14 @@
 
 `keras.models.load_model` finds a class by its registered name, and only in modules that are already
 imported. So `import tfbig` leaves a finder in `sys.meta_path` that waits for Keras and TensorFlow,
-and imports our serializable modules when both are complete. (TensorFlow imports Keras in the midst
-of its own start; registering then would meet half of TensorFlow.)
+and imports our serializable modules when neither is half loaded. (Each imports the other in the
+midst of its own start, so whichever came first ends last.)
 """
 
 import importlib
 import importlib.abc
-import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -17,46 +17,61 @@ from types import ModuleType
 
 def when_keras_is_loaded() -> None:
     """Registers our classes now if Keras is loaded, else once it is."""
-    for name in ("keras", "tensorflow"):
-        if name not in sys.modules:
-            sys.meta_path.insert(0, _WaitFor(name))
-    _register_if_complete()
+    if "keras" in sys.modules:
+        register()
+    else:
+        sys.meta_path.insert(0, _WaitForKeras())
 
 
-def _register_if_complete() -> None:
-    if "keras" not in sys.modules or any(map(_is_loading, ("keras", "tensorflow"))):
-        return
-    importlib.import_module("tfbig.models")
-    if sys.modules["keras"].backend.backend() == "tensorflow":
-        importlib.import_module("tfbig.training")
+def register() -> None:
+    """Imports the modules whose classes a `.keras` file may name.
+
+    A failure is a warning: it must not take `import keras` from a program that never loads a model
+    of ours.
+    """
+    try:
+        # Where another thread is still at it, this waits for it.
+        keras = importlib.import_module("keras")
+        importlib.import_module("tfbig.models")
+        if keras.backend.backend() == "tensorflow":
+            importlib.import_module("tfbig.training")
+    except Exception as error:
+        warnings.warn(
+            f"keras.models.load_model may not find tfbig's classes: {error!r}. "
+            "To see where that comes from, import tfbig.models and tfbig.training.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
-def _is_loading(name: str) -> bool:
-    # The import system sets this for as long as the module's code runs.
-    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
+class _WaitForKeras(importlib.abc.MetaPathFinder):
+    """Finds Keras and TensorFlow as the other finders do, and registers when both have run."""
 
-
-class _WaitFor(importlib.abc.MetaPathFinder):
-    """Finds one module as the other finders do, once, and registers after its code has run."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
+        self._running: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self._name:
+        if fullname not in ("keras", "tensorflow"):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            execute(module)
-            module.__spec__._initializing = False  # type: ignore[union-attr]  # it has run
-            _register_if_complete()
+            self._running.add(fullname)
+            try:
+                execute(module)
+            finally:
+                self._running.remove(fullname)
+            # Not in find_spec: who only asks whether Keras is installed loads nothing.
+            if self in sys.meta_path and "keras" in sys.modules and not self._running:
+                sys.meta_path.remove(self)
+                register()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

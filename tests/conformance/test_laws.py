@@ -35,7 +35,7 @@ def applying(law: str, modes: tuple[str, ...] = ("graph",)):
 
 
 def trained(case, mode, driver, epochs=3, **options):
-    """A case trained by a driver from the one seed, `fit` with the fixes that the loop needs not."""
+    """A case trained by a driver from the one seed; `fit` with the fix that the loop needs not."""
     keras.utils.set_random_seed(11)
     model = case.build(**MODES[mode], **options)
     x, y = case.data()

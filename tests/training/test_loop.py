@@ -1,4 +1,4 @@
-"""The loop does what `fit` does with every kind of data, callback and argument; and on bad input."""
+"""The loop does what `fit` does with every kind of data, callback and argument."""
 
 import warnings
 

@@ -72,7 +72,7 @@ def test_supervised_is_what_compile_does():
 
 
 def test_noise_prediction_mixes_as_in_the_paper():
-    """x_t = sqrt(a) x + sqrt(1 - a) noise, and the loss of a network that returns 0 is E noise^2."""
+    """x_t = sqrt(a) x + sqrt(1 - a) noise, and the loss of a network that says 0 is E noise^2."""
     given = {}
 
     class Zero(keras.layers.Layer):

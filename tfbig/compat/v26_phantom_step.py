@@ -3,8 +3,8 @@
 `fit` and `evaluate` fetch the batch inside the compiled step. When the data are at an end the fetch
 fails, but the operations that do not wait for the batch have run by then: `iterations`, weight
 decay, the dropout seed and the count of the loss average move on without a batch. With 6 batches
-`iterations` grows by 7 an epoch, and `evaluate` reports 0.857 for 1.0. It needs a dataset of unknown
-cardinality (`from_generator`, `filter`), graph mode and `steps_per_execution=1`.
+`iterations` grows by 7 an epoch, and `evaluate` reports 0.857 for 1.0. It needs a dataset of
+unknown cardinality (`from_generator`, `filter`), graph mode and `steps_per_execution=1`.
 
 The fix fetches the batch outside of the compiled step.
 """

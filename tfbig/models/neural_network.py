@@ -4,6 +4,7 @@ x (batch, features) -> Dense 10 relu -> Dense 10 relu -> Dense 1 sigmoid -> (bat
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -14,17 +15,20 @@ class NeuralNetwork(keras.Model):
     """Dense layers in the attributes `dense1`, `dense2`, ...: by default 10, 10 and 1 units.
 
     Args:
-        hidden_units: the width of each hidden layer. Without any it is logistic regression.
+        hidden_units: the width of each hidden layer; the default is the founding document's.
+            Without any (`()`) it is logistic regression.
         outputs: the number of outputs: 1 for two classes or one number, else one for each class.
-        activation: of the hidden layers.
-        output_activation: `"sigmoid"` for two classes, `"softmax"` for several, `"linear"` for
-            regression.
+        activation: of the hidden layers: a name, a registered function or None.
+        output_activation: `"sigmoid"` for two classes, `"softmax"` for several, `"linear"` or None
+            for regression.
+        **kwargs: of `keras.Model`: `name`, `dtype`, `trainable`.
 
     Shapes:
         `(batch, ..., features)` in, `(batch, ..., outputs)` out.
 
     Raises:
-        ValueError: if a width or `outputs` is not a positive integer.
+        ValueError: if a width or `outputs` is not a positive integer, or Keras has no such
+            activation.
 
     >>> import numpy as np
     >>> network = NeuralNetwork()
@@ -43,19 +47,17 @@ class NeuralNetwork(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(hidden_units, int):
-            raise ValueError(f"hidden_units is a tuple of widths: write ({hidden_units},).")
-        for units in (*hidden_units, outputs):
-            if not isinstance(units, int) or units < 1:
-                raise ValueError(
-                    f"The width of a layer is a positive integer, and one is {units!r}: "
-                    f"hidden_units={tuple(hidden_units)}, outputs={outputs!r}."
-                )
-        self.hidden_units = tuple(hidden_units)
-        self.outputs_count = outputs
+        if not isinstance(hidden_units, Sequence) or isinstance(hidden_units, str):
+            raise ValueError(
+                f"hidden_units is a tuple of widths, and it is {hidden_units!r}: "
+                f"write (10,) for one hidden layer, () for none."
+            )
+        self.hidden_units = tuple(_width(units, "hidden_units") for units in hidden_units)
+        # Not `outputs`: in Keras that attribute is a model's symbolic outputs.
+        self.outputs_count = _width(outputs, "outputs")
         self.activation = keras.activations.get(activation)
         self.output_activation = keras.activations.get(output_activation)
-        for number, units in enumerate((*self.hidden_units, outputs), start=1):
+        for number, units in enumerate((*self.hidden_units, self.outputs_count), start=1):
             last = number > len(self.hidden_units)
             layer = keras.layers.Dense(
                 units,
@@ -92,3 +94,11 @@ class NeuralNetwork(keras.Model):
             "activation": keras.activations.serialize(self.activation),
             "output_activation": keras.activations.serialize(self.output_activation),
         }
+
+
+def _width(units: Any, argument: str) -> int:
+    # True is an Integral, too.
+    if not isinstance(units, Integral) or isinstance(units, bool) or units < 1:
+        raise ValueError(f"{argument}: a width is a positive integer, and one is {units!r}.")
+    # A tuner's NumPy integer does not fit into a config.
+    return int(units)

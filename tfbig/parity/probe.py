@@ -1,8 +1,9 @@
 """The probe: an optimizer that writes the gradients down and changes nothing.
 
-In the place of the model's optimizer it sees what any driver hands to it, inside stock `fit`, inside
-a compiled loop, under XLA and mixed precision: each variable's gradient goes to a slot, repeated rows
-of an embedding summed. Constraints, weight decay, clipping and averaging are off meanwhile.
+In the place of the model's optimizer it sees what any driver hands to it, inside stock `fit`,
+inside a compiled loop, under XLA and mixed precision: each variable's gradient goes to a slot,
+repeated rows of an embedding summed. Constraints, weight decay, clipping and averaging are off
+meanwhile.
 """
 
 import contextlib

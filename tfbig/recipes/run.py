@@ -114,7 +114,7 @@ def gradients(recipe: Recipe, model: keras.Model, split: Split) -> parity.Report
     return parity.compare(model, split.x_train[rows], split.y_train[rows])
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes to a temporary name and renames: a full disk or an interrupt leaves the old file."""
     temporary = path.with_name(f".{os.getpid()}_{path.name}")
     try:

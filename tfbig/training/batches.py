@@ -1,7 +1,7 @@
 """Where an epoch's batches come from, and how many steps one call runs over them.
 
 Calling TensorFlow from Python costs more than a step of a small network. So the steps are fused: a
-compiled `while` loop runs many of them, over arrays that lie in memory or over a `tf.data` iterator.
+compiled `while` loop runs many of them, over arrays in memory or over a `tf.data` iterator.
 Over arrays it is faster still, since no pipeline stands between: the order of the examples is taken
 from Keras, and the compiled loop gathers each batch by itself.
 """
@@ -22,7 +22,9 @@ Step = Callable[[Any], dict]
 class Batches(Protocol):
     """The batches of one epoch after the other."""
 
-    num_batches: int | None
+    @property
+    def num_batches(self) -> int | None:
+        """How many there are in an epoch, if that is known."""
 
     def epoch(self) -> Iterator[Callable[[int], tuple[int, dict]]]:
         """Yields, as long as there may be batches, `run(count) -> steps done, logs`."""
@@ -196,7 +198,7 @@ def _compiled_gather(step: Step) -> Callable:
     return run
 
 
-def _no_logs(step: Step, batch_spec: Any) -> dict:
+def _no_logs(step: Any, batch_spec: Any) -> dict:
     """Zeros in the shape of the logs, for the compiled loop to begin with."""
     logs = step.get_concrete_function(batch_spec).structured_outputs
     return tf.nest.map_structure(lambda t: tf.zeros([size or 0 for size in t.shape], t.dtype), logs)

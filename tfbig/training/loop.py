@@ -3,7 +3,7 @@
     Loop(model).fit(x, y, epochs=10)
 
 Any compiled Keras model goes in; what comes out is `fit`'s: the same weights, the same `History`,
-the same callbacks at the same moments. The step is `training/step.py`, a page; this file repeats it.
+the same callbacks at the same moments. The step is a page, `training/step.py`; this repeats it.
 What Keras gets wrong in `fit` (`tfbig.compat`) the loop does not repeat.
 
 One difference can be seen: where no callback looks at single batches, many steps run in one
@@ -251,13 +251,14 @@ class Loop:
         if self._traced_for is None or any(map(operator.is_not, now, self._traced_for)):
             self._steps, self._traced_for = {}, now
         if kind not in self._steps:
+            step: batches.Step
             if kind == "train":
-                own, ours = surgery.overrides_train_step(model) and model.train_step, train_step
+                own = surgery.overrides_train_step(model)
+                step = model.train_step if own else functools.partial(train_step, model)
             else:
-                own, ours = surgery.overrides_test_step(model) and model.test_step, test_step
-            self._steps[kind] = batches.CompiledSteps(
-                own or functools.partial(ours, model), model.run_eagerly, model.jit_compile
-            )
+                own = surgery.overrides_test_step(model)
+                step = model.test_step if own else functools.partial(test_step, model)
+            self._steps[kind] = batches.CompiledSteps(step, model.run_eagerly, model.jit_compile)
         return self._steps[kind]
 
     def _check_compiled(self, method: str) -> None:

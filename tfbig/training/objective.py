@@ -108,6 +108,7 @@ class LabelSmoothing(Objective):
     def __init__(self, objective: Objective | dict, factor: float = 0.1) -> None:
         if isinstance(objective, dict):
             objective = keras.saving.deserialize_keras_object(objective)
+        assert isinstance(objective, Objective)
         if not 0 <= factor <= 1:
             raise ValueError(f"factor must lie between 0 and 1, and is {factor}.")
         self.objective = objective

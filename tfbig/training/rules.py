@@ -1,8 +1,8 @@
 """Gradient rules: how the gradient of the objective is obtained from a batch.
 
-A rule is called with `(model, batch)` and returns `loss, prediction, gradients`, the gradients those
-of `model.optimizer.scale_loss(loss)`. The plain rule is `tfbig.training.gradient`; a rule may wrap
-another, and so they compose.
+A rule is called with `(model, batch)` and returns `loss, prediction, gradients`, the gradients
+those of `model.optimizer.scale_loss(loss)`. The plain rule is `tfbig.training.gradient`; a rule may
+wrap another, and so they compose.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class Accumulation:
     def __call__(self, model: keras.Model, batch: Any) -> tuple[tf.Tensor, Any, list]:
         leaves = [leaf for leaf in keras.tree.flatten(batch) if leaf is not None]
         size = tf.shape(leaves[0])[0]
-        parts = []
+        parts: list[tuple] = []
         for part in range(self.micro_batches):
             begin = size * part // self.micro_batches
             end = size * (part + 1) // self.micro_batches

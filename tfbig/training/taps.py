@@ -4,11 +4,11 @@
         network(x)
     seen["neural_network/dense2"]        # a list: one output for each call of the layer
 
-A tap works on any model, also a subclassed one, also inside `fit` and `predict`: the model's compiled
-functions are set aside while it is open, and put back afterwards, so the tapped layers are traced
-with their taps. What comes out can be used: a tensor of the code around the tap (differentiable under
-a tape that is open there), or, when the layer ran inside a compiled function, a NumPy array of what
-it computed. A tensor of a graph that has been left is never handed out.
+A tap works on any model, also a subclassed one, also inside `fit` and `predict`: the model's
+compiled functions are set aside while it is open, and put back afterwards, so the tapped layers are
+traced with their taps. What comes out can be used: a tensor of the code around the tap
+(differentiable under a tape that is open there), or, when the layer ran inside a compiled function,
+a NumPy array of what it computed. A tensor of a graph that has been left is never handed out.
 
 Limits: a `tf.function` of one's own that was traced before does not see the tap. XLA cannot call
 back, so a model of `jit_compile=True` runs as a plain graph while it is tapped.

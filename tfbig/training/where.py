@@ -1,9 +1,9 @@
 """where: one way to choose layers and variables.
 
-Freezing, LoRA, pruning, quantizing, decay masks and taps all ask "which?". The answer is a predicate
-or a regular expression on the path: `where="dense[12]"`, `where=lambda layer: layer.count_params()
-> 1000`. A regular expression is searched for in the path, so `"dense1"` means any path with it, and
-`"^encoder/.*kernel$"` is exact.
+Freezing, LoRA, pruning, quantizing, decay masks and taps all ask "which?". The answer is a
+predicate or a regular expression on the path: `where="dense[12]"`, `where=lambda layer:
+layer.count_params() > 1000`. A regular expression is searched for in the path, so `"dense1"` means
+any path with it, and `"^encoder/.*kernel$"` is exact.
 """
 
 import re
