@@ -187,13 +187,15 @@ def _compiled_gather(step: Step) -> Callable:
                 lambda t: None if t is None else tf.gather(t, rows), examples
             )
 
-        def body(step_of_epoch):
-            step(batch_at(step_of_epoch))
-            return (step_of_epoch + 1,)
+        def body(step_of_epoch, logs):
+            return step_of_epoch + 1, step(batch_at(step_of_epoch))
 
-        # Only the last step's logs are asked for, so TensorFlow drops those of the others.
-        (last,) = tf.while_loop(lambda i: i < end - 1, body, (begin,))
-        return step(batch_at(last))
+        # The step stands in the graph once: in a large network, to optimize it takes seconds.
+        spec = keras.tree.map_structure(
+            lambda t: None if t is None else tf.TensorSpec((static_size, *t.shape[1:]), t.dtype),
+            examples,
+        )
+        return tf.while_loop(lambda i, logs: i < end, body, (begin, _no_logs(step, spec)))[1]
 
     return run
 
