@@ -33,7 +33,7 @@ scores: .venv/test
 # The suite at the lower end of what setup.cfg promises.
 test-oldest:
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet "tensorflow==2.20.*" "keras==3.13.*" -e ".[test]"
+	.venv-oldest/bin/python -m pip install --quiet "tensorflow==2.21.0" "keras==3.15.0" -e ".[test]"
 	.venv-oldest/bin/python -m pytest
 
 clean:
