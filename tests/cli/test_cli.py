@@ -46,6 +46,7 @@ def test_train_writes_its_files(trained):
         "curves.png",
         "history.json",
         "model.keras",
+        "run.json",
         "scores.json",
     ]
     assert len(json.loads((trained / "history.json").read_text())["loop"]["loss"]) == 2
@@ -57,6 +58,23 @@ def test_evaluate(trained, capsys):
     assert printed == json.loads((trained / "scores.json").read_text())
     assert main(["tfbig", "evaluate", f"--model={trained}/model.keras"]) == 0
     assert "Held out: 114 examples" in capsys.readouterr().out
+
+
+def test_evaluate_holds_out_the_rows_of_the_training(tmp_path, capsys):
+    assert main(["tfbig", "train", "--driver=fit", "--seed=5", f"--output={tmp_path}"]) == 0
+    command = ["tfbig", "evaluate", f"--model={tmp_path}/model.keras", "--json"]
+    capsys.readouterr()
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == json.loads((tmp_path / "scores.json").read_text()) and not err
+    assert main([*command, "--seed=6"]) == 0
+    out, err = capsys.readouterr()
+    assert "the seed of the training was 5" in err and json.loads(out)
+    (tmp_path / "run.json").unlink()
+    assert main(command) == 0
+    assert "is not known" in capsys.readouterr().err
+    assert main([*command, "--seed=5"]) == 0
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv with headings", "npy"])
@@ -106,6 +124,7 @@ def test_flagfile(tmp_path, capsys):
         (["train", "diagnosis"], "'diagnosis' is not a flag"),
         (["evaluate"], "--model=FILE.keras is missing"),
         (["evaluate", "--model=nowhere.keras"], "there is no file nowhere.keras"),
+        (["train", "--output=/dev/null/x"], "/dev/null"),
         (["predict", "--model=a.keras"], "--input=FILE.csv or FILE.npy is missing"),
         (["predict", "--input=nowhere.csv"], "there is no file nowhere.csv"),
     ],
@@ -128,7 +147,9 @@ def test_wrong_files(trained, tmp_path, capsys):
 
     assert "takes 30 features" in message("narrow.csv", b"1,2,3\n")
     assert "row 2: 2 values" in message("ragged.csv", b"1,2,3\n4,5\n")
-    assert "1 rows have missing" in message("gap.csv", b"1,2,3\n4,,6\n")
+    assert "2 rows have missing or infinite values: 2, 4;" in message(
+        "gap.csv", b"1,2,3\n4,,6\n7,8,9\ninf,1,2\n"
+    )
     assert "could not convert" in message("text.csv", b"1,2\n3,abc\n")
     assert "has no rows" in message("empty.csv", b"")
     assert "no array of numbers" in message("bad.npy", b"not numpy")
@@ -137,6 +158,9 @@ def test_wrong_files(trained, tmp_path, capsys):
     np.save(pickled, np.array([print], dtype=object), allow_pickle=True)
     assert main(["tfbig", "predict", model, f"--input={pickled}"]) == 2
     assert "allow_pickle=False" in capsys.readouterr().err
+    (tmp_path / "x.h5").write_bytes(b"")
+    assert main(["tfbig", "evaluate", f"--model={tmp_path}/x.h5"]) == 2
+    assert "--model ends in .keras" in capsys.readouterr().err
     (tmp_path / "no.keras").write_bytes(b"no zip")
     assert main(["tfbig", "evaluate", f"--model={tmp_path}/no.keras"]) == 2
     assert "cannot be read as a .keras model" in capsys.readouterr().err

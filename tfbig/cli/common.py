@@ -40,6 +40,8 @@ def model(path: str | None) -> "keras.Model":
         raise main.UsageError(
             f"there is no file {path}; tfbig train writes model.keras to --output"
         )
+    if Path(path).suffix != ".keras":
+        raise main.UsageError(f"--model ends in .keras, and is {path}")
     import keras
 
     try:

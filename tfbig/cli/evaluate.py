@@ -1,6 +1,7 @@
 """tfbig evaluate --model=runs/diagnosis/model.keras --recipe=diagnosis"""
 
 import json
+import sys
 
 from absl import flags
 
@@ -9,7 +10,12 @@ from tfbig.cli import common
 FLAGS = flags.FlagValues()
 common.define_recipe(FLAGS)
 common.define_model(FLAGS)
-flags.DEFINE_integer("seed", 0, "of the split: the one of the training", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "seed",
+    None,
+    "of the split; by default that of the training, from run.json beside the model",
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool("json", False, "print JSON", flag_values=FLAGS)
 
 
@@ -20,7 +26,17 @@ def run(values: flags.FlagValues) -> int:
     from tfbig.recipes import run as runs
     from tfbig.recipes import show
 
-    split = recipe.data(values.seed)
+    trained = runs.seed_of(values.model)
+    seed = values.seed if values.seed is not None else trained or 0
+    if trained not in (None, seed) or (trained is None and values.seed is None):
+        # Another seed is another split: rows that the model learnt from would count as held out.
+        known = "is not known" if trained is None else f"was {trained}"
+        print(
+            f"tfbig: evaluate: the split is of seed {seed}, and the seed of the training {known}: "
+            f"if they differ, the model has seen most of these rows",
+            file=sys.stderr,
+        )
+    split = recipe.data(seed)
     scores = runs.evaluate(recipe, model, split)
     if values.json:
         print(json.dumps({name: list(score) for name, score in scores.items()}))

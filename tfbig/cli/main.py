@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return module.run(module.FLAGS)
     except (flags.Error, UsageError, ImportError) as error:
         return _fail(f"{verb}: {error}")
+    except OSError as error:  # a folder that cannot be written, a full disk
+        return _fail(f"{verb}: {error}")
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", [])
         print("\n".join(["", "tfbig: interrupted.", *notes]), file=sys.stderr)

@@ -65,9 +65,10 @@ def read(path: Path) -> np.ndarray:
         raise UsageError(f"{path} has no rows")
     gaps = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
     if len(gaps):
+        shown = ", ".join(str(gap + 1) for gap in gaps[:10]) + ", ..." * (len(gaps) > 10)
         raise UsageError(
-            f"{path}: {len(gaps)} rows have missing or infinite values, the first is row "
-            f"{gaps[0] + 1}; fill or remove them"
+            f"{path}: {len(gaps)} rows have missing or infinite values: {shown}; "
+            f"fill or remove them"
         )
     return x
 

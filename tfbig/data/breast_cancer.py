@@ -5,8 +5,14 @@ package. One row is one patient, and no two rows are the same, so a split by row
 """
 
 import dataclasses
+import hashlib
+import warnings
+from importlib import resources
 
 import numpy as np
+
+# Of the file in scikit-learn 1.9.1: the expected scores were measured on it.
+SHA256 = "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Split:
     feature_names: tuple[str, ...]
 
 
-def breast_cancer(test_size: int = 114, seed: int = 0) -> Split:
+def breast_cancer(*, test_size: int = 114, seed: int = 0) -> Split:
     """The data, split at random with the share of malignant tumours alike in both parts.
 
     Args:
@@ -39,6 +45,9 @@ def breast_cancer(test_size: int = 114, seed: int = 0) -> Split:
     Raises:
         ImportError: if scikit-learn is not installed.
 
+    Warns:
+        UserWarning: if the file of this scikit-learn is not the one the scores were measured on.
+
     >>> split = breast_cancer()
     >>> split.x_train.shape, split.x_test.shape, int(split.y_train.sum() + split.y_test.sum())
     ((455, 30), (114, 30), 212)
@@ -50,6 +59,14 @@ def breast_cancer(test_size: int = 114, seed: int = 0) -> Split:
         raise ImportError(
             "The breast-cancer data are in scikit-learn: pip install scikit-learn"
         ) from error
+    file = resources.files("sklearn.datasets") / "data" / "breast_cancer.csv"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest != SHA256:
+        warnings.warn(
+            f"The breast-cancer file of this scikit-learn has SHA-256 {digest}, and {SHA256} was "
+            f"expected: scores may differ from the expected ones.",
+            stacklevel=2,
+        )
     bunch = load_breast_cancer()
     malignant = (1 - bunch.target).astype("float32")[:, None]
     x_train, x_test, y_train, y_test = train_test_split(

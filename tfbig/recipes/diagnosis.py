@@ -8,7 +8,10 @@ Adam, binary cross-entropy, 10 epochs in batches of 32: about ten seconds on two
 The features are brought to mean 0 and variance 1 inside the model, by the mean and the variance of
 the training part; so the saved model takes raw features, and the held-out part tells it nothing.
 
-Expected: see EXPECTED, the range over the seeds 0 to 9 (split and weights alike drawn from them).
+Expected: see EXPECTED, the range over the seeds 0 to 19 (split and weights alike drawn from them),
+by fit with its defects mended, as `tfbig train` does. Stock fit visits the patients in another
+order (V27) and is as good: mean accuracy 0.943 (0.886 to 0.974), AUC 0.983, sensitivity 0.907,
+specificity 0.964. With 42 sick held out, one patient is 2.4 points of sensitivity.
 """
 
 import keras
@@ -19,10 +22,10 @@ from tfbig.recipes.recipe import Recipe
 from tfbig.recipes.scores import diagnosis_scores
 
 EXPECTED = {
-    "accuracy": (0.91, 0.97),
+    "accuracy": (0.89, 0.98),
     "auc": (0.95, 1.0),
-    "sensitivity": (0.78, 0.96),
-    "specificity": (0.90, 0.99),
+    "sensitivity": (0.78, 1.0),
+    "specificity": (0.90, 1.0),
 }
 
 

@@ -31,7 +31,9 @@ def train(
     """Trains a recipe on its data, with Keras's defects mended, and writes the result.
 
     Written to `output`: `model.keras`, `history.json`, `scores.json`, `curves.png`; with both
-    drivers also `model_loop.keras`, `parity.json` and `parity.png`.
+    drivers also `model_loop.keras`, `parity.json` and `parity.png`; and `run.json`, how it was
+    trained: its seed tells `tfbig evaluate` which rows were held out. Without matplotlib there are
+    no pictures, and the remedy is said.
 
     Args:
         recipe: see `tfbig.recipes.load`.
@@ -60,46 +62,62 @@ def train(
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     split = recipe.data(seed)
-    models, histories = {}, {}
+    settings = {
+        "recipe": recipe.name,
+        "driver": driver,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    models: dict[str, keras.Model] = {}
+    histories: dict[str, dict[str, list[float]]] = {}
     with compat.fixed():
         for name in ("fit", "loop") if driver == "both" else (driver,):
             keras.utils.set_random_seed(seed)
             model = models[name] = recipe.model(split)
             fit = model.fit if name == "fit" else Loop(model).fit
+            # Ours and not model.history, which is not there before the first step.
+            history = keras.callbacks.History()
+            histories[name] = history.history  # which Keras fills
             try:
-                history = fit(
+                fit(
                     split.x_train,
                     split.y_train,
                     epochs=epochs,
                     batch_size=batch_size,
                     verbose=verbose,
+                    callbacks=[history],
                 )
             except KeyboardInterrupt as interrupt:
-                histories[name] = model.history.history
-                _save_model(model, output / "model.keras")
-                _save_json(histories, output / "history.json")
+                done = len(history.history.get("loss", []))
+                written = _save_training(output, models, histories, settings)
                 interrupt.add_note(
-                    f"Saved the model so far and its history to {output}. To train to the end, "
-                    f"run the same command again."
+                    f"Stopped {name} with {done} of {epochs} epochs in its history. "
+                    f"Written to {output}: {', '.join(written)}. To train to the end, run the same "
+                    f"command again: it starts anew."
                 )
                 raise
             histories[name] = history.history
     first = next(iter(models.values()))
-    _save_model(first, output / "model.keras")
-    if driver == "both":
-        _save_model(models["loop"], output / "model_loop.keras")
-    _save_json(histories, output / "history.json")
+    written = _save_training(output, models, histories, settings)
     say(show.histories(histories))
+    report = None
     if driver == "both":
         report = gradients(recipe, first, split)
         say(f"\nOne batch of {recipe.batch_size}, after training. {report}")
-        _save_json(report.to_json(), output / "parity.json")
-        _save_figure(report.plot(), output / "parity.png")
+        written.append(_save_json(report.to_json(), output / "parity.json"))
     scores = evaluate(recipe, first, split)
-    _save_json({name: list(score) for name, score in scores.items()}, output / "scores.json")
+    values = {name: list(score) for name, score in scores.items()}
+    written.append(_save_json(values, output / "scores.json"))
     say("\n" + show.scores(scores, recipe.expected, len(split.x_test)))
-    _save_figure(show.curves(histories, recipe.summary), output / "curves.png")
-    say(f"\nWritten to {output}: {', '.join(sorted(p.name for p in output.iterdir()))}")
+    try:  # last: a missing matplotlib costs the pictures and nothing else
+        curves = show.curves(histories, recipe.summary)
+        written.append(_save_figure(curves, output / "curves.png"))
+        if report:
+            written.append(_save_figure(report.plot(), output / "parity.png"))
+    except ImportError as error:
+        say(f"\n{error}")
+    say(f"\nWritten to {output}: {', '.join(sorted(written))}")
     return {"history": histories, "scores": scores}
 
 
@@ -114,23 +132,53 @@ def gradients(recipe: Recipe, model: keras.Model, split: Split) -> parity.Report
     return parity.compare(model, split.x_train[rows], split.y_train[rows])
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def seed_of(model: str | Path) -> int | None:
+    """The seed with which a saved model was trained, from `run.json` beside it; `None` if unknown.
+
+    Another seed splits the data otherwise: most of what it holds out this model has seen.
+    """
+    try:
+        seed = json.loads(Path(model).with_name("run.json").read_text(encoding="utf-8"))["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return seed if isinstance(seed, int) else None
+
+
+def _save_training(
+    output: Path,
+    models: dict[str, keras.Model],
+    histories: dict[str, dict[str, list[float]]],
+    settings: dict[str, Any],
+) -> list[str]:
+    """Writes the models (the first driver's as model.keras), histories and settings."""
+    first = next(iter(models))
+    written = [
+        _save_model(model, output / ("model.keras" if name == first else f"model_{name}.keras"))
+        for name, model in models.items()
+    ]
+    written.append(_save_json(histories, output / "history.json"))
+    written.append(_save_json(settings, output / "run.json"))
+    return written
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> str:
     """Writes to a temporary name and renames: a full disk or an interrupt leaves the old file."""
     temporary = path.with_name(f".{os.getpid()}_{path.name}")
     try:
         write(temporary)
         os.replace(temporary, path)
+        return path.name
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _save_model(model: keras.Model, path: Path) -> None:
-    _write(path, model.save)
+def _save_model(model: keras.Model, path: Path) -> str:
+    return _write(path, model.save)
 
 
-def _save_json(values: Any, path: Path) -> None:
-    _write(path, lambda temporary: temporary.write_text(json.dumps(values, indent=2) + "\n"))
+def _save_json(values: Any, path: Path) -> str:
+    return _write(path, lambda to: to.write_text(json.dumps(values, indent=2) + "\n"))
 
 
-def _save_figure(figure: Any, path: Path) -> None:
-    _write(path, lambda temporary: figure.savefig(temporary, dpi=120))
+def _save_figure(figure: Any, path: Path) -> str:
+    return _write(path, lambda temporary: figure.savefig(temporary, dpi=120))

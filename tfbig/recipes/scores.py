@@ -66,8 +66,18 @@ def diagnosis_scores(
         y: 1 for sick, `(patients,)` or `(patients, 1)`.
         probability: of being sick, of the same shape.
         threshold: above which a patient is called sick.
+
+    Raises:
+        ValueError: if targets and predictions differ in number, or a prediction is NaN.
     """
     y, probability = np.ravel(y) > 0.5, np.ravel(probability)
+    if len(y) != len(probability):
+        raise ValueError(f"{len(y)} targets came with {len(probability)} predictions: one for each")
+    if np.isnan(probability).any():  # NaN > threshold is False: it would count as healthy
+        raise ValueError(
+            f"{int(np.isnan(probability).sum())} of {len(y)} predictions are NaN: the training "
+            f"diverged; lower the learning rate"
+        )
     called = probability > threshold
     return {
         "accuracy": wilson(int((called == y).sum()), len(y)),

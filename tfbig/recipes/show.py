@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 Histories = Mapping[str, Mapping[str, list[float]]]
 
 
@@ -27,7 +29,8 @@ def histories(of: Histories) -> str:
         lines.append(f"{epoch + 1:5d}" + line)
     if len(drivers) == 2:
         a, b = (of[driver] for driver in drivers)
-        largest = max(abs(u - v) for m in metrics for u, v in zip(a[m], b[m]))
+        # Not max(): where a loss is NaN the difference is NaN, in whatever order they come.
+        largest = np.max([abs(u - v) for m in metrics for u, v in zip(a[m], b[m])], initial=0.0)
         lines.append(f"Largest difference between {drivers[0]} and {drivers[1]}: {largest:.1e}")
     return "\n".join(lines)
 
