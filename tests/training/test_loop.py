@@ -32,9 +32,12 @@ def assert_like_fit(fit_arguments, **options):
     """Trains by both, and returns both models; `fit_arguments` makes the arguments anew."""
     models, histories = [], []
     for driver in ("fit", "loop"):
-        model = build(**options)
+        # A callable makes an optimizer anew: one belongs to one model.
+        model = build(**{k: v() if callable(v) else v for k, v in options.items()})
         args, kwargs = fit_arguments()
         with warnings.catch_warnings():
+            # Four batches are not three steps in each of two epochs: both drivers say so.
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
             warnings.filterwarnings("ignore", message="`shuffle=True` was passed")
             history = (model.fit if driver == "fit" else Loop(model).fit)(
                 *args, **{"verbose": 0, "epochs": 2, **kwargs}
@@ -103,7 +106,8 @@ ARGUMENTS = {
     "dataset": lambda: ((dataset(),), {}),
     "dataset_steps_per_epoch": lambda: ((dataset().repeat(),), {"steps_per_epoch": 5}),
     "dataset_class_weight": lambda: ((dataset(),), {"class_weight": {0: 0.2, 1: 3.0}}),
-    "py_dataset": lambda: ((Data(),), {"shuffle": True}),
+    # Unshuffled: Keras shuffles in a thread, with the generator that seeds are drawn from.
+    "py_dataset": lambda: ((Data(),), {"shuffle": False}),
     "generator": lambda: ((generator(),), {"steps_per_epoch": 4}),
 }
 
@@ -113,24 +117,23 @@ def test_like_fit_on_all_kinds_of_data(kind):
     assert_like_fit(ARGUMENTS[kind])
 
 
+def scheduled():
+    return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.5, 9))
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"steps_per_execution": 3},
         {"run_eagerly": True},
         {"jit_compile": True},
-        {"optimizer": keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.5, 9))},
+        {"optimizer": scheduled},
     ],
     ids=["steps_per_execution", "eager", "xla", "schedule"],
 )
 @pytest.mark.parametrize("kind", ["arrays", "dataset"])
 def test_like_fit_in_all_modes(kind, options):
-    if "optimizer" in options:
-        config = keras.optimizers.serialize(options["optimizer"])
-        for_each = lambda: {"optimizer": keras.optimizers.deserialize(config)}  # noqa: E731
-        assert_like_fit(ARGUMENTS[kind], **for_each())
-    else:
-        assert_like_fit(ARGUMENTS[kind], **options)
+    assert_like_fit(ARGUMENTS[kind], **options)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +209,8 @@ def test_a_callback_hears_what_it_hears_in_fit(kind, stop_at, steps_per_executio
             )
         heard.append(counting.heard)
     assert heard[0] == heard[1]
-    assert stop_at is None or steps_per_execution == 3 or heard[1][-1][1] == 0
+    if stop_at is not None and steps_per_execution == 1 and kind != "validation_data":
+        assert heard[1][-1][1] == 0, "it went on into the second epoch"
 
 
 def test_all_of_keras_callbacks(tmp_path):

@@ -26,6 +26,9 @@ class Batches(Protocol):
     def num_batches(self) -> int | None:
         """How many there are in an epoch, if that is known."""
 
+    def reset(self) -> None:
+        """Begins at the beginning again, also where an epoch ended before the data did."""
+
     def epoch(self) -> Iterator[Callable[[int], tuple[int, dict]]]:
         """Yields, as long as there may be batches, `run(count) -> steps done, logs`."""
 
@@ -80,6 +83,9 @@ class InMemory:
             steps.gather, examples, tf.constant(batch_size, tf.int64), static_size
         )
 
+    def reset(self) -> None:
+        """An epoch over arrays begins at their beginning anyway."""
+
     def epoch(self) -> Iterator[Callable[[int], tuple[int, dict]]]:
         order, done = next(self._orders), 0
 
@@ -98,8 +104,10 @@ class Streamed:
 
     def __init__(self, steps: CompiledSteps, iterator: Any) -> None:
         self._iterator = iterator
-        self._iterator.reset()
         self._run = steps.stream
+
+    def reset(self) -> None:
+        self._iterator.reset()
 
     @property
     def num_batches(self) -> int | None:
@@ -107,15 +115,18 @@ class Streamed:
 
     def epoch(self) -> Iterator[Callable[[int], tuple[int, dict]]]:
         steps = surgery.steps_of_epoch(self._iterator)
-        exhausted = False
+        exhausted, left = False, self.num_batches
 
         for source in steps:
 
             def run(count: int, source=source) -> tuple[int, dict]:
-                nonlocal exhausted
+                nonlocal exhausted, left
+                # To ask for more than there is would end the epoch before its steps have run.
+                count = min(count, left or count)
                 wanted = 1 + len(list(itertools.islice(steps, count - 1)))
                 done, logs = self._run(source, wanted)
                 exhausted = bool(done < wanted)
+                left = left and left - wanted
                 if exhausted:
                     surgery.finish_exhausted_epoch(self._iterator)
                 return int(done), logs

@@ -109,6 +109,7 @@ class Loop:
             shuffle=shuffle,
             class_weight=class_weight,
         )
+        train.reset()
         validation = None
         fused = _looks_at_no_batch(callbacks, _TRAIN_HOOKS)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -232,6 +233,7 @@ class Loop:
     def _evaluate(self, data: batches.Batches, callbacks: Any) -> dict[str, float]:
         model = self.model
         model.stop_evaluating = False
+        data.reset()
         callbacks.on_test_begin()
         model.reset_metrics()
         logs = self._run_steps(
