@@ -159,7 +159,7 @@ def test_like_fit_with_all_that_an_optimizer_does(options):
 
 
 def test_the_scale_of_a_loss_is_the_current_one():
-    """SGD(1) on w x with x = 1, y = 0: w <- w - 2 w = -w, whatever the scale; it doubles each step."""
+    """SGD(1) on w x, x = 1, y = 0: w <- w - 2 w = -w, whatever the scale, which doubles."""
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
     inner = keras.optimizers.SGD(1.0)
     scaling = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8, dynamic_growth_steps=1)

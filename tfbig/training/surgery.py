@@ -48,8 +48,7 @@ def track_loss(model: keras.Model, loss: tf.Tensor, x: Any) -> None:
 def build_optimizer(model: keras.Model) -> None:
     """Creates the optimizer's slots before it scales its first loss.
 
-    A `LossScaleOptimizer` that is not built scales by the number it was constructed with, and a
-    traced step would go on with that number after the scale has changed.
+    A `LossScaleOptimizer` that is not built scales by the number it was constructed with.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
