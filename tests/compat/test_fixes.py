@@ -159,7 +159,7 @@ def test_fix_stays():
 
 
 def test_unknown_defect():
-    with pytest.raises(ValueError, match="Unknown defect 'V0': choose from V2, V26, V27"):
+    with pytest.raises(ValueError, match="Unknown defect 'V0': choose from V1, V2"):
         compat.fixed("V0").__enter__()
 
 

@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "score a saved model on a recipe's held-out data",
     "predict": "predict for the rows of a .csv or .npy file",
     "parity": "compare the gradients of model.fit with those of the loop",
+    "audit": "list the defects of Keras that a model will meet, each with its mend",
     "recipes": "list the recipes",
 }
 

@@ -14,11 +14,23 @@ import keras
 import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from tfbig.compat import update
+from tfbig.compat import ask, trial, update
 
 SUMMARY = "Adam and its kin square the repeated rows of an embedding's gradient one by one"
+WHEN = ""
+MEND = "tfbig.compat.fixed(), or tfbig.training.Loop"
+
+# They never square a gradient.
+_RIGHT = (keras.optimizers.SGD, keras.optimizers.Lion)
 
 
+def meets(model: keras.Model) -> bool:
+    """Whether an embedding and an optimizer that squares its gradient come together."""
+    squares = any(not isinstance(o, _RIGHT) for o in ask.optimizers(model))
+    return squares and ask.embeds(model)
+
+
+@trial.traceless()
 def present() -> bool:
     """Whether Adam moves further along two unit rows than along their sum.
 

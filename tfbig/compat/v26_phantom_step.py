@@ -10,7 +10,6 @@ The fix fetches the batch outside of the compiled step.
 """
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 
 import keras
@@ -18,7 +17,16 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
 
+from tfbig.compat import trial
+
 SUMMARY = "fit and evaluate take one more step, without data, over a dataset of unknown length"
+WHEN = "if you fit on a dataset of unknown length (from_generator, filter)"
+MEND = "tfbig.compat.fixed(); or data.apply(tf.data.experimental.assert_cardinality(batches))"
+
+
+def meets(model: keras.Model) -> bool:
+    """Whether each step is a graph of its own that is not compiled by XLA."""
+    return model.steps_per_execution == 1 and not (model.run_eagerly or model.jit_compile)
 
 
 class _FetchedOutside:
@@ -34,17 +42,14 @@ class _FetchedOutside:
         raise tf.errors.OutOfRangeError(None, None, "End of sequence")
 
 
+@trial.traceless()
 def present() -> bool:
     """Whether `iterations` counts 2 after the single batch of a dataset of unknown length."""
-    # Zeros and names of its own: the probe draws no seed and counts up no name of the caller's.
-    layer = keras.layers.Dense(1, kernel_initializer="zeros", name="dense_v26")
-    model = keras.Sequential([layer], name="probe_v26")
+    model = keras.Sequential([keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(), "mse")
     data = tf.data.Dataset.from_tensors((np.ones((1, 1)), np.ones((1, 1))))
     data = data.filter(lambda x, y: True)  # which makes its length unknown
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the data came to an end
-        model.fit(data, verbose=0)
+    model.fit(data, verbose=0)
     return int(model.optimizer.iterations) == 2
 
 

@@ -19,9 +19,12 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
-from tensorflow.python.eager import context
+
+from tfbig.compat import trial
 
 SUMMARY = "after set_random_seed, fit visits arrays in the same order in every epoch"
+WHEN = "if you call keras.utils.set_random_seed and fit on arrays"
+MEND = "tfbig.compat.fixed()"
 
 _stock_dataset = ArrayDataAdapter.get_tf_dataset
 
@@ -77,17 +80,17 @@ def whole(adapter: ArrayDataAdapter) -> Any:
     return keras.tree.lists_to_tuples(tensors)
 
 
+def meets(model: keras.Model) -> bool:
+    """Always: it hinges on the data and the seed."""
+    return True
+
+
+@trial.traceless()
 def present() -> bool:
     """Whether an array adapter repeats its order when a seed is set."""
-    state = vars(context.context())  # the caller's seed is put back as it was
-    before = {key: state.pop(key) for key in ("_seed", "_rng") if key in state}
     tf.random.set_seed(1)
-    try:
-        dataset = _stock_dataset(ArrayDataAdapter(np.arange(64), batch_size=64, shuffle=True))
-        first, second = (next(iter(dataset)).numpy() for _ in range(2))
-    finally:
-        del state["_seed"], state["_rng"]
-        state.update(before)
+    dataset = _stock_dataset(ArrayDataAdapter(np.arange(64), batch_size=64, shuffle=True))
+    first, second = (next(iter(dataset)).numpy() for _ in range(2))
     return bool((first == second).all())
 
 
