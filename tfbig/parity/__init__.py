@@ -1,7 +1,24 @@
-"""Proof that two drivers compute the same gradients, and the numbers where they do not."""
+"""Proof that two drivers compute the same gradients, and the cause where they do not."""
 
+from tfbig.parity.causes import CATALOGUE, Cause
 from tfbig.parity.compare import ParityError, assert_same, compare
+from tfbig.parity.diagnose import diagnose
+from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.probe import Probe, probing
 from tfbig.parity.report import Report, Row
+from tfbig.parity.run import LoopError
 
-__all__ = ["ParityError", "Probe", "Report", "Row", "assert_same", "compare", "probing"]
+__all__ = [
+    "CATALOGUE",
+    "Cause",
+    "Diagnosis",
+    "LoopError",
+    "ParityError",
+    "Probe",
+    "Report",
+    "Row",
+    "assert_same",
+    "compare",
+    "diagnose",
+    "probing",
+]

@@ -4,16 +4,14 @@ Both drivers start from identical weights, slots, seeds and batch; a probe takes
 place and writes down what each hands to it. Afterwards the model is as it was.
 """
 
-import contextlib
-import random
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfbig.parity import state as states
 from tfbig.parity.probe import probing
 from tfbig.parity.report import Report, rows
 from tfbig.training import Loop, surgery
@@ -58,12 +56,10 @@ def compare(
     >>> report.matches, report.max_relative_error <= 1e-6
     (True, True)
     """
-    if not model.compiled:
-        raise ValueError("The model is not compiled: call model.compile(optimizer, loss) first.")
-    _build(model, x, y, sample_weight)
-    with _unchanged(model):
-        reference = _gradients(model, lambda: _fit_once(model, x, y, sample_weight), "model.fit")
-    with _unchanged(model):
+    states.build(model, x, y, sample_weight)
+    with states.unchanged(model):
+        reference = fit_gradients(model, x, y, sample_weight)
+    with states.unchanged(model):
         if loop is None:
             candidate = _gradients(
                 model, lambda: _fit_once(model, x, y, sample_weight, Loop(model).fit), "the loop"
@@ -71,7 +67,7 @@ def compare(
         else:
             fresh = _retraced(loop)
             candidate = _gradients(
-                model, lambda: fresh(model, *_tensors(x, y, sample_weight)), "the loop"
+                model, lambda: fresh(model, *states.tensors(x, y, sample_weight)), "the loop"
             )
     variables = list(model.trainable_variables)
     return Report(
@@ -96,21 +92,31 @@ def assert_same(
     return report
 
 
-def _fit_once(model: keras.Model, x: Any, y: Any, sample_weight: Any, fit: Any = None) -> None:
-    size = len(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))
-    (fit or model.fit)(
-        x, y, sample_weight=sample_weight, batch_size=size, shuffle=False, verbose=0, epochs=1
+def fit_gradients(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: dict[int, float] | None = None,
+) -> list[np.ndarray | None]:
+    """The gradients that `model.fit` hands to the optimizer in one step on a batch."""
+
+    def fit(*data: Any, **options: Any) -> Any:
+        return model.fit(*data, class_weight=class_weight, **options)
+
+    return _gradients(model, lambda: _fit_once(model, x, y, sample_weight, fit), "model.fit")
+
+
+def _fit_once(model: keras.Model, x: Any, y: Any, sample_weight: Any, fit: Any) -> None:
+    fit(
+        x,
+        y,
+        sample_weight=sample_weight,
+        batch_size=states.size(x),
+        shuffle=False,
+        verbose=0,
+        epochs=1,
     )
-
-
-def _build(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> None:
-    """Creates every variable before anything is compared, and leaves no trace but that."""
-    if model.built and model.optimizer.built:
-        return
-    with _random_state():
-        if not all(layer.built for layer in (model, *surgery.flatten_layers(model))):
-            surgery.build(model, _tensors(x, y, sample_weight))
-        surgery.build_optimizer(model)
 
 
 def _gradients(model: keras.Model, step: Callable[[], Any], who: str) -> list[np.ndarray | None]:
@@ -146,48 +152,7 @@ def _retraced(loop: UserLoop) -> UserLoop:
     return loop
 
 
-def _tensors(x: Any, y: Any, sample_weight: Any) -> tuple:
-    def tensor(leaf: Any) -> Any:
-        if leaf is None:
-            return None
-        leaf = tf.convert_to_tensor(leaf)
-        return tf.cast(leaf, keras.backend.floatx()) if leaf.dtype.is_floating else leaf
-
-    return tuple(keras.tree.map_structure(tensor, (x, y, sample_weight)))
-
-
 def _tolerance(model: keras.Model) -> float:
-    policies = {layer.dtype_policy.compute_dtype for layer in surgery.flatten_layers(model)}
-    if policies & {"float16", "bfloat16"}:
+    if states.in_half_precision(model):
         return 2e-2
     return 1e-5 if model.jit_compile else 1e-6
-
-
-@contextlib.contextmanager
-def _random_state() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
-@contextlib.contextmanager
-def _unchanged(model: keras.Model) -> Iterator[None]:
-    """Puts weights, statistics, seeds, slots, metrics and history back as they were."""
-    variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
-    seeds = surgery.global_seed_state()
-    variables.extend(seeds)
-    values = [v.numpy() for v in variables]
-    history, stop = surgery.history(model), model.stop_training
-    with _random_state(), warnings.catch_warnings():
-        # Of a variable without gradient Keras warns here as it will in training.
-        warnings.filterwarnings("ignore", message="Gradients do not exist")
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-            model.stop_training = stop
-            surgery.set_history(model, history)

@@ -1,0 +1,88 @@
+"""Causes in what is reported: losses and metrics that are right and mean something else.
+
+A hypothesis takes the `Losses` of a step (or of an epoch) and returns the value that the loop would
+have reported, or `None`.
+"""
+
+import dataclasses
+
+from tfbig.parity.causes.row import EPOCH, Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """The losses of an epoch so far.
+
+    Attributes:
+        sizes: the number of examples in each batch.
+        totals: the loss of each batch, penalties included, before its update.
+        penalties: the sum of `model.losses` in each.
+        after: the loss of the last batch after its update.
+    """
+
+    sizes: tuple[int, ...]
+    totals: tuple[float, ...]
+    penalties: tuple[float, ...]
+    after: float | None = None
+
+    def mean(self, values: tuple[float, ...] | None = None) -> float:
+        """What `fit` reports: the mean over the examples."""
+        values = self.totals if values is None else values
+        return sum(v * n for v, n in zip(values, self.sizes)) / sum(self.sizes)
+
+
+def last_batch(losses: Losses) -> float | None:
+    """D49"""
+    return losses.totals[-1]
+
+
+def after_the_update(losses: Losses) -> float | None:
+    """D48"""
+    return losses.after
+
+
+def plain_mean(losses: Losses) -> float | None:
+    """D50"""
+    return sum(losses.totals) / len(losses.totals)
+
+
+def without_penalties(losses: Losses) -> float | None:
+    """D51"""
+    return losses.mean(tuple(t - p for t, p in zip(losses.totals, losses.penalties)))
+
+
+def last_without_penalties(losses: Losses) -> float | None:
+    """D51, of the last batch"""
+    return losses.totals[-1] - losses.penalties[-1]
+
+
+D49 = Row(
+    "D49",
+    "the loss that is reported is that of the last batch; fit's is the mean over the epoch",
+    "mean = keras.metrics.Mean(); mean.update_state(loss, sample_weight=len(x)); mean.result()",
+    last_batch,
+    threads=("recommenders#585", "keras-io#48"),
+)
+D48 = Row(
+    "D48",
+    "the loss that is reported is that after the update; fit's is the mean of those before",
+    "report the loss that was differentiated; compare with model.evaluate after training",
+    after_the_update,
+    threads=("tensorflow#29964", "keras#15760", "tensorflow#36192"),
+)
+D50 = Row(
+    "D50",
+    "the loss of the epoch is a plain mean over batches of unequal size",
+    "mean.update_state(loss, sample_weight=len(x))",
+    plain_mean,
+    sees=EPOCH,
+)
+D51 = Row(
+    "D51",
+    "the loss that is reported leaves out the regularisation, which is in fit's",
+    "report loss + sum(model.losses)",
+    without_penalties,
+)
+D51_LAST = dataclasses.replace(D51, hypothesis=last_without_penalties)
+ROWS = (D49, D48, D50, D51)
+LOGS = (D49, D50, D51, D51_LAST, D48)

@@ -1,0 +1,149 @@
+"""diagnose: why does a hand-written loop not do what `model.fit` does?
+
+    print(tfbig.parity.diagnose(model, x, y, loop=my_step))
+
+Stock `fit` and the loop run from one state. The loop runs eagerly and is watched: every call of the
+model, every gradient, every update, with its line. Then each stage of each step is replayed as
+`fit` takes it from what the loop had (`explain.py`), and where it differs the causes of the
+catalogue (`causes/`) are replayed until one reproduces the loop's numbers, within ten times the
+noise, which is measured. What reproduces nothing is not named.
+
+Limits: variables of the loop's own (metrics, averages) are not put back. A loop that draws random
+numbers of its own differs by them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfbig.parity import epochs as trainings
+from tfbig.parity import judging, reported, run
+from tfbig.parity import state as states
+from tfbig.parity.arrays import error
+from tfbig.parity.diagnosis import Diagnosis
+from tfbig.parity.facts import Batch
+from tfbig.parity.parting import parting
+from tfbig.parity.replay import gradient
+from tfbig.training import step as our_step
+from tfbig.training import surgery
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    class_weight: dict[int, float] | None = None,
+    loop: Callable | None = None,
+    train: Callable | None = None,
+    steps: int = 3,
+    epochs: int = 2,
+    batch_size: int = 32,
+    shuffle: bool = True,
+) -> Diagnosis:
+    """Names the causes for which a hand-written loop differs from `model.fit`.
+
+    Args:
+        model: a compiled Keras model; it is left as it was, its optimizer too.
+        x, y, sample_weight: one batch for a `loop`; all the examples for a `train`, for which `x`
+            may be a `tf.data.Dataset` of batches.
+        class_weight: as `fit` takes it. What the loop gets as `sample_weight` includes it, as what
+            `fit` hands to a step does.
+        loop: takes one step on a batch: `(model, x, y, sample_weight)`; see `run.caller` for other
+            forms. It may be a `tf.function`, apply with an optimizer of its own, and return logs.
+            Without a loop the model's own `train_step` is diagnosed, or tfbig's.
+        train: a whole training, `(model, x, y, epochs) -> logs`, for what shows over epochs only.
+            Logs are a dict of lists with a value for each epoch, as in `History`.
+        steps: how often the batch is replayed. Three, so that slots and averages move.
+        epochs, batch_size, shuffle: of `train` and of `fit` beside it.
+
+    Returns:
+        The diagnosis; `causes` is empty for a correct loop.
+
+    Raises:
+        ValueError: if the model is not compiled; `LoopError`, one of these, if the loop raises.
+
+    >>> import tensorflow as tf
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> def step(model, x, y, sample_weight):
+    ...     with tf.GradientTape() as tape:
+    ...         loss = tf.reduce_sum((model(x, training=True) - y) ** 2)
+    ...     gradients = tape.gradient(loss, model.trainable_variables)
+    ...     model.optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+    >>> x = np.random.default_rng(0).normal(size=(7, 3))
+    >>> [cause.id for cause in diagnose(model, x, x[:, :1] + 1, loop=step).causes]
+    ['D11']
+    """
+    if loop is not None and train is not None:
+        raise ValueError("Give a loop, which takes one step, or a train, which takes all.")
+    if train is not None:
+        return trainings.diagnose_training(
+            model, x, y, sample_weight, class_weight, train, epochs, batch_size, shuffle
+        )
+    states.build(model, x, y, sample_weight)
+    batch = judging.batch_of(x, y, sample_weight, class_weight)
+    given = x, y, sample_weight
+    reference, tolerance, notes = judging.reference_of(model, given, class_weight, batch)
+    call = _ours(model) if loop is None else run.caller(loop)
+    with states.unchanged(model):
+        taken, returned, seen = run.steps(model, call, batch, steps, tolerance)
+        last = taken[-1].end
+        judged = judging.judge(taken)
+        reported.of_steps(taken, returned, judged, notes, own=loop is None)
+        first = judged.number == 1
+        table = judging.table_of(taken[judged.number - 1], reference if first else None)
+        parted = None
+        if judged.unexplained:
+            parted = parting(taken[judged.number - 1], call)
+        seen.restore_own_optimizers()
+    if not judged.causes and not judged.unexplained and loop is not None:
+        with states.unchanged(model):
+            _compiled(model, call, batch, steps, taken[0].begin, last, judged, notes)
+            seen.restore_own_optimizers()
+    return judging.diagnosis(judged, parted, notes, table)
+
+
+def _ours(model: keras.Model) -> Callable[[keras.Model, Batch], Any]:
+    def call(model: keras.Model, batch: Batch) -> Any:
+        data = keras.utils.pack_x_y_sample_weight(batch.x, batch.y, batch.sample_weight)
+        if surgery.overrides_train_step(model):
+            return model.train_step(data)
+        return our_step.train_step(model, data)
+
+    return call
+
+
+def _compiled(
+    model: keras.Model,
+    call: Callable,
+    batch: Batch,
+    steps: int,
+    begin: states.State,
+    eager: states.State,
+    judged: judging.Judged,
+    notes: list[str],
+) -> None:
+    """Runs the loop as it is, and compares with the same loop run eagerly."""
+    states.put(model, begin)
+    for _ in range(steps):
+        call(model, batch)
+    ends = [states.trainable(model, s) for s in (begin, eager, states.take(model))]
+    moved = [[b.astype("float64") - a for a, b in zip(ends[0], end)] for end in ends[1:]]
+    gradients, _ = gradient(model, begin, batch)
+    size = np.sqrt(sum(float(np.sum(np.square(g))) for g in gradients if g is not None))
+    real = [i for i, g in enumerate(gradients) if g is not None and np.linalg.norm(g) > 1e-5 * size]
+    difference = error([moved[0][i] for i in real], [moved[1][i] for i in real])
+    if difference > (0.3 if states.in_half_precision(model) else 0.05):
+        judged.unexplained.append(
+            f"the loop as it is (compiled) moves the weights otherwise, by {difference:.2g}, than "
+            f"the same loop run eagerly: look for what its tf.function froze when it was traced "
+            f"(Python numbers, variables made inside, a model or an optimizer that was replaced)"
+        )
+    elif difference > 0:
+        notes.append(
+            f"compiled and eager differ by {difference:.1g}, which is rounding: harmless [D52]"
+        )

@@ -1,0 +1,123 @@
+"""Judges the steps of a loop: the reference, the noise, every step explained, the table."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbig.parity import state as states
+from tfbig.parity.arrays import error
+from tfbig.parity.causes import CATALOGUE
+from tfbig.parity.compare import fit_gradients
+from tfbig.parity.diagnosis import Diagnosis
+from tfbig.parity.explain import Explanation, explain
+from tfbig.parity.facts import Batch, Step
+from tfbig.parity.replay import gradient
+from tfbig.parity.replay import update as replay_update
+from tfbig.parity.report import Report, rows
+from tfbig.parity.stages import update
+from tfbig.training import surgery
+
+
+class Judged(Explanation):
+    """An explanation, and the step that it is of."""
+
+    number: int = 1
+
+
+def diagnosis(
+    judged: Judged, parted: str | None, notes: list[str], table: Report | None
+) -> Diagnosis:
+    """The diagnosis that follows; what was ruled out is told where something is unexplained."""
+    ruled_out: tuple[str, ...] = ()
+    if judged.unexplained:
+        found_ = {cause.id for cause in judged.causes}
+        ruled_out = tuple(
+            row.id for row in CATALOGUE.values() if row.hypothesis and row.id not in found_
+        )
+    return Diagnosis(
+        tuple(judged.causes), tuple(judged.unexplained), parted, ruled_out, tuple(notes), table
+    )
+
+
+def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: dict | None) -> Batch:
+    """What the loop is given: tensors, with class weights in the sample weights."""
+    x, y, own = states.tensors(x, y, sample_weight)
+    weight = own
+    if class_weight is not None:
+        weight = surgery.class_weight_to_sample_weight(y, class_weight)
+        weight = weight if own is None else weight * tf.cast(own, weight.dtype)
+        (weight,) = states.tensors(weight)
+    return Batch(x, y, weight, own)
+
+
+def reference_of(
+    model: keras.Model, given: tuple, class_weight: dict | None, batch: Batch
+) -> tuple[list, float, list[str]]:
+    """`fit`'s gradients on `given`, `(x, y, sample_weight)`; the tolerance, ten times what they
+    differ by from a replay's; and notes."""
+    with states.unchanged(model), surgery.stock_steps(model):
+        begin = states.take(model)
+        reference = None
+        try:
+            x, y, weight = given
+            reference = fit_gradients(model, x, y, weight, class_weight=class_weight)
+        except ValueError as raised:
+            # A gradient that is not finite in half precision: fit leaves the step out.
+            scaled = update.loss_scale(model.optimizer) != 1
+            if not scaled or "model.fit never applied" not in str(raised):
+                raise
+        replayed, _ = gradient(model, begin, batch)
+    if reference is None:
+        return replayed, 2e-2, ["fit leaves this step out: its scaled gradient is not finite"]
+    half = states.in_half_precision(model)
+    floor = max(error(reference, replayed), 2e-3 if half else 1e-6)
+    notes = []
+    if floor > (5e-2 if half else 1e-3):
+        notes.append(
+            f"fit's gradient differs by {floor:.2g} from the same model's in a replay: the model "
+            f"is not deterministic, or reads more than its weights and seeds"
+        )
+        floor = 5e-2 if half else 1e-3
+    return reference, 10 * floor, notes
+
+
+def judge(taken: list[Step]) -> Judged:
+    """Every step explained; a step is judged from the loop's own state, so a fault in one does not
+    make the next one wrong."""
+    judged = Judged()
+    slots = taken[0].begin.slots
+    for step in taken:
+        step = dataclasses.replace(step, slots=slots)
+        taken[step.number - 1] = step
+        explanation = explain(step)
+        if not judged.causes and not judged.unexplained:
+            judged.number = step.number
+            judged.unexplained = explanation.unexplained
+        known = {cause.id for cause in judged.causes}
+        judged.causes += [c for c in explanation.causes if c.id not in known]
+        # What fit's optimizer would have by now, if the loop has one of its own.
+        slots = step.end.slots
+        if step.applies and step.applies[0].optimizer is not step.model.optimizer:
+            scale = update.loss_scale(step.model.optimizer)
+            given = [
+                None if g is None else tf.constant(g * scale, "float32")
+                for g in update.unscaled(step)
+            ]
+            replay_update(step.model, step.before_fit, given)
+            slots = states.take(step.model).slots
+    if not judged.causes and not judged.unexplained:
+        judged.number = 1
+    return judged
+
+
+def table_of(step: Step, reference: list | None) -> Report | None:
+    """`fit`'s gradients and the loop's, in the step that was judged."""
+    if not step.applies and not step.gradients:
+        return None
+    if reference is None:
+        reference, _ = gradient(step.model, step.begin, step.batch)
+    unscaled = update.unscaled(step)
+    paths = [v.path for v in step.model.trainable_variables]
+    return Report(rows(paths, reference, unscaled), step.tolerance)
