@@ -16,7 +16,7 @@ VERBS = {
     "train": "train a recipe by model.fit, by the loop, or by both",
     "evaluate": "score a saved model on a recipe's held-out data",
     "predict": "predict for the rows of a .csv or .npy file",
-    "parity": "compare the gradients of model.fit with those of the loop",
+    "parity": "find out whether a loop does what model.fit does, and why not",
     "audit": "list the defects of Keras that a model will meet, each with its mend",
     "recipes": "list the recipes",
 }

@@ -1,7 +1,8 @@
 """Proof that two drivers compute the same gradients, and the cause where they do not."""
 
 from tfbig.parity.causes import CATALOGUE, Cause
-from tfbig.parity.compare import ParityError, assert_same, compare
+from tfbig.parity.check import ParityCheck, ParityError, assert_same
+from tfbig.parity.compare import compare
 from tfbig.parity.diagnose import diagnose
 from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.probe import Probe, probing
@@ -13,6 +14,7 @@ __all__ = [
     "Cause",
     "Diagnosis",
     "LoopError",
+    "ParityCheck",
     "ParityError",
     "Probe",
     "Report",

@@ -19,10 +19,6 @@ from tfbig.training import Loop, surgery
 UserLoop = Callable[[keras.Model, Any, Any, Any], Any]
 
 
-class ParityError(AssertionError):
-    """A loop whose gradients are not those of `model.fit`; the message is the report."""
-
-
 def compare(
     model: keras.Model,
     x: Any,
@@ -75,21 +71,6 @@ def compare(
         tolerance=_tolerance(model) if tolerance is None else tolerance,
         independent=not surgery.overrides_train_step(model) or loop is not None,
     )
-
-
-def assert_same(
-    model: keras.Model,
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
-    loop: UserLoop | None = None,
-    tolerance: float | None = None,
-) -> Report:
-    """`compare` for tests: raises `ParityError`, with the table, where gradients differ."""
-    report = compare(model, x, y, sample_weight, loop, tolerance)
-    if not report.matches:
-        raise ParityError(str(report))
-    return report
 
 
 def fit_gradients(

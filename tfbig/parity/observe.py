@@ -11,8 +11,10 @@ import functools
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import keras
@@ -92,7 +94,6 @@ class Apply:
     given: list[Any]
     variables: list[Any]
     scale: float
-    iterations: int
     at: str | None
     replica: int
 
@@ -106,9 +107,10 @@ class Observer:
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.events: list[Event] = []
-        self.tapes = 0
-        self.applying = 0
-        self.calling = 0
+        # How deep each thread (each replica has one) stands in tapes, updates and calls.
+        self.tapes: Counter[int] = Counter()
+        self.applying: Counter[int] = Counter()
+        self.calling: Counter[int] = Counter()
         # Optimizers of the loop's own, and the slots with which they began.
         self.own: dict[int, tuple[keras.optimizers.Optimizer, tuple[np.ndarray, ...]]] = {}
 
@@ -170,14 +172,14 @@ def _watching_calls(model: keras.Model, seen: Observer) -> Iterator[None]:
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if seen.calling:
+        if seen.calling[get_ident()]:
             return original(*args, **kwargs)
         before, at = states.take(model), site()
-        seen.calling += 1
+        seen.calling[get_ident()] += 1
         try:
             output = original(*args, **kwargs)
         finally:
-            seen.calling -= 1
+            seen.calling[get_ident()] -= 1
         leaves = [leaf for leaf in keras.tree.flatten(output) if tf.is_tensor(leaf)]
         if not any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(output)):
             x = args[0] if args else kwargs.get("inputs", kwargs.get("x"))
@@ -188,7 +190,7 @@ def _watching_calls(model: keras.Model, seen: Observer) -> Iterator[None]:
                     leaves,
                     before,
                     policies(model),
-                    seen.tapes > 0,
+                    seen.tapes[get_ident()] > 0,
                     at,
                     _replica(),
                 )
@@ -212,11 +214,11 @@ def _watching_tapes(seen: Observer) -> Iterator[None]:
     )
 
     def entered(tape: tf.GradientTape) -> tf.GradientTape:
-        seen.tapes += 1
+        seen.tapes[get_ident()] += 1
         return enter(tape)
 
     def left(tape: tf.GradientTape, *args: Any) -> None:
-        seen.tapes -= 1
+        seen.tapes[get_ident()] -= 1
         return leave(tape, *args)
 
     @functools.wraps(gradient)
@@ -272,7 +274,7 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
 
     @functools.wraps(original)
     def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
-        if seen.applying:  # of an optimizer inside another
+        if seen.applying[get_ident()]:  # of an optimizer inside another
             return original(self, grads, trainable_variables)
         grads = list(grads)
         trainable = self.variables if trainable_variables is None else trainable_variables
@@ -288,7 +290,6 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
                 grads,
                 trainable,
                 loss_scale(self),
-                int(self.iterations),
                 site(),
                 _replica(),
             )
@@ -298,11 +299,11 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
         if not all(known):
             grads = [g for g, there in zip(grads, known) if there]
             trainable_variables = [v for v, there in zip(trainable, known) if there]
-        seen.applying += 1
+        seen.applying[get_ident()] += 1
         try:
             return original(self, grads, trainable_variables)
         finally:
-            seen.applying -= 1
+            seen.applying[get_ident()] -= 1
 
     with _replaced(cls, "apply", apply):
         yield

@@ -394,3 +394,12 @@ def stock_steps(model: keras.Model) -> Iterator[None]:
 def value(variable: keras.Variable) -> np.ndarray:
     """A variable's own value, also while a layer that computes in half precision is called."""
     return variable._value.numpy()
+
+
+def copy_compiled(model: keras.Model) -> keras.Model:
+    """A new model of the same configuration, compiled in the same way, with weights of its own."""
+    copy = type(model).from_config(model.get_config())
+    copy.compile_from_config(model.get_compile_config())
+    # What compile was given as it is, where it cannot be serialized.
+    copy.run_eagerly, copy.jit_compile = model.run_eagerly, model.jit_compile
+    return copy
