@@ -32,7 +32,7 @@ ALLOWED = {
 # Packages that only these rooms import.
 ONLY = {"absl": {"cli"}}
 
-PRIVATES_ALLOWED = ("training/surgery.py", "compat/")
+PRIVATES_ALLOWED = ("training/surgery.py", "training/anatomy.py", "compat/")
 # Public in spite of the underscore, so that it cannot clash with a field.
 NAMEDTUPLE = {"_asdict", "_fields", "_field_defaults", "_make", "_replace"}
 

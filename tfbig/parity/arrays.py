@@ -82,11 +82,13 @@ def _flat(arrays: Arrays, shapes: Sequence[tuple]) -> np.ndarray:
 
 
 def total(arrays: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    """The sum in float64 of those that are there; `None` of none."""
     there = [np.asarray(a, "float64") for a in arrays if a is not None]
     return sum(there[1:], start=there[0]) if there else None
 
 
 def plus(base: Arrays, terms: Iterable[tuple[float, Arrays]]) -> list[np.ndarray | None]:
+    """A list of arrays plus multiples of others."""
     result = list(base)
     for factor, arrays in terms:
         result = [
@@ -97,10 +99,16 @@ def plus(base: Arrays, terms: Iterable[tuple[float, Arrays]]) -> list[np.ndarray
 
 
 def norm(arrays: Arrays) -> float:
+    """The Euclidean norm of all together.
+
+    >>> norm([np.array([3.0]), None, np.array([4.0])])
+    5.0
+    """
     return float(
         np.sqrt(sum(np.sum(np.square(a, dtype="float64")) for a in arrays if a is not None))
     )
 
 
 def without(arrays: Arrays, indices: Sequence[int]) -> list[np.ndarray | None]:
+    """The list with some of its arrays left out."""
     return [None if i in set(indices) else a for i, a in enumerate(arrays)]

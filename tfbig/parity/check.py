@@ -10,7 +10,7 @@ from tfbig.parity import state as states
 from tfbig.parity.compare import UserLoop, compare
 from tfbig.parity.diagnose import diagnose
 from tfbig.parity.report import Report
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 
 class ParityError(AssertionError):
@@ -138,7 +138,7 @@ def clone(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None) 
     states.build(model, x, y, sample_weight)
     try:
         with states.random_state():
-            copy = surgery.copy_compiled(model)
+            copy = anatomy.copy_compiled(model)
             states.build(copy, x, y, sample_weight)
         states.put(copy, states.take(model))
     except Exception as error:

@@ -12,11 +12,12 @@ Limits: variables of the loop's own (metrics, averages) are not put back. A loop
 numbers of its own differs by them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfbig.parity import epochs as trainings
 from tfbig.parity import judging, reported, run
@@ -26,8 +27,8 @@ from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.facts import Batch
 from tfbig.parity.parting import parting
 from tfbig.parity.replay import gradient
+from tfbig.training import anatomy, surgery
 from tfbig.training import step as our_step
-from tfbig.training import surgery
 
 
 def diagnose(
@@ -80,6 +81,7 @@ def diagnose(
     """
     if loop is not None and train is not None:
         raise ValueError("Give a loop, which takes one step, or a train, which takes all.")
+    _check_data(x, train is not None)
     if train is not None:
         return trainings.diagnose_training(
             model, x, y, sample_weight, class_weight, train, epochs, batch_size, shuffle
@@ -105,6 +107,19 @@ def diagnose(
             _compiled(model, call, batch, steps, taken[0].begin, last, judged, notes)
             seen.restore_own_optimizers()
     return judging.diagnosis(judged, parted, notes, table)
+
+
+def _check_data(x: Any, dataset: bool) -> None:
+    """Data that can be given twice: arrays, and a dataset where a whole training runs."""
+    if dataset and isinstance(x, tf.data.Dataset):
+        return
+    kinds = (tf.data.Dataset, keras.utils.PyDataset, Iterator)
+    if isinstance(x, kinds) or x is None:
+        wanted = "arrays or a tf.data.Dataset" if dataset else "one batch, such as next(iter(data))"
+        raise ValueError(
+            f"x is a {type(x).__name__}, which cannot be given to fit and to the loop alike: give "
+            f"{wanted}."
+        )
 
 
 def _ours(model: keras.Model) -> Callable[[keras.Model, Batch], Any]:
@@ -144,6 +159,7 @@ def _compiled(
             f"(Python numbers, variables made inside, a model or an optimizer that was replaced)"
         )
     elif difference > 0:
+        rows = "D52, or D53 in a recurrent layer" if anatomy.is_recurrent(model) else "D52"
         notes.append(
-            f"compiled and eager differ by {difference:.1g}, which is rounding: harmless [D52]"
+            f"compiled and eager differ by {difference:.1g}, which is rounding: harmless [{rows}]"
         )

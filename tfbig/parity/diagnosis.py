@@ -62,6 +62,10 @@ class Diagnosis:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self) -> str:
+        """The diagnosis for a notebook; what comes from the user's files is escaped."""
         colour = "#1a7f37" if self.matches else "#cf222e"
         parts = [f"<p><b style='color:{colour}'>{html.escape(self.verdict)}</b></p>"]
         for cause in self.causes:
@@ -78,7 +82,7 @@ class Diagnosis:
             parts.append(f"<p>ruled out: {html.escape(', '.join(self.ruled_out))}</p>")
         parts += [f"<p>note: {html.escape(note)}</p>" for note in self.notes]
         if self.gradients is not None and not self.matches:
-            parts.append(self.gradients._repr_html_())
+            parts.append(self.gradients.to_html())
         return "\n".join(parts)
 
     def to_json(self) -> dict[str, Any]:

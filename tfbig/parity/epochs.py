@@ -14,7 +14,7 @@ from tfbig.parity import state as states
 from tfbig.parity.causes import epoch
 from tfbig.parity.causes.row import Cause, found
 from tfbig.parity.diagnosis import Diagnosis
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 MOST_STEPS = 200  # of a whole training that are looked at
 
@@ -51,7 +51,7 @@ def diagnose_training(
             "batch_size": batch_size,
             "shuffle": shuffle,
         }  # fmt: skip
-        with _without_warnings(), surgery.stock_steps(model):
+        with _without_warnings(), anatomy.stock_steps(model):
             model.fit(x, epochs=epochs, class_weight=class_weight, verbose=0, **given)
         fit_steps = int(iterations) - before
     with states.unchanged(model):

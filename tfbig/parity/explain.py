@@ -21,8 +21,14 @@ from tfbig.parity.stages import factors, gradient, loss, start, state, update
 from tfbig.parity.stages.explanation import Explanation, PartResult
 
 
-def explain(step: Step) -> Explanation:
-    """Why a step of the loop is not the step that `fit` would have taken."""
+def explain(step: Step, update_only: bool = False) -> Explanation:
+    """Why a step of the loop is not the step that `fit` would have taken.
+
+    Args:
+        step: of the loop.
+        update_only: whether the gradient is taken as it is, since an earlier step has told what is
+            wrong with it.
+    """
     out = Explanation()
     parts = step.parts()
     if not parts:
@@ -37,6 +43,9 @@ def explain(step: Step) -> Explanation:
     if not all(np.isfinite(g).all() for g in numbers):
         update.not_finite(step, out)
         return out
+    if update_only:
+        update.explain(step, update.unscaled(step), out)
+        return out
     wanted, _ = fit_gradient(step.model, step.begin, step.batch)
     after = states.take(step.model)
     applied = update.unscaled(step)
@@ -45,6 +54,7 @@ def explain(step: Step) -> Explanation:
         update.explain(step, applied, out)
         state.explain(step, after, out)
         return out
+    out.gradient_differs = True
     start.starting_point(step, parts, out)
     results = [_part(step, part, out) for part in parts]
     update.explain(step, factors.explain(step, parts, results, out), out)

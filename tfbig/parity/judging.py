@@ -17,7 +17,7 @@ from tfbig.parity.replay import gradient
 from tfbig.parity.replay import update as replay_update
 from tfbig.parity.report import Report, rows
 from tfbig.parity.stages import update
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 
 class Judged(Explanation):
@@ -46,7 +46,7 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: dict | None) -> B
     x, y, own = states.tensors(x, y, sample_weight)
     weight = own
     if class_weight is not None:
-        weight = surgery.class_weight_to_sample_weight(y, class_weight)
+        weight = anatomy.class_weight_to_sample_weight(y, class_weight)
         weight = weight if own is None else weight * tf.cast(own, weight.dtype)
         (weight,) = states.tensors(weight)
     return Batch(x, y, weight, own)
@@ -57,7 +57,7 @@ def reference_of(
 ) -> tuple[list, float, list[str]]:
     """`fit`'s gradients on `given`, `(x, y, sample_weight)`; the tolerance, ten times what they
     differ by from a replay's; and notes."""
-    with states.unchanged(model), surgery.stock_steps(model):
+    with states.unchanged(model), anatomy.stock_steps(model):
         begin = states.take(model)
         reference = None
         try:
@@ -91,7 +91,8 @@ def judge(taken: list[Step]) -> Judged:
     for step in taken:
         step = dataclasses.replace(step, slots=slots)
         taken[step.number - 1] = step
-        explanation = explain(step)
+        explanation = explain(step, update_only=judged.gradient_differs)
+        judged.gradient_differs |= explanation.gradient_differs
         if not judged.causes and not judged.unexplained:
             judged.number = step.number
             judged.unexplained = explanation.unexplained

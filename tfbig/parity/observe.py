@@ -8,6 +8,7 @@ changes: the tape is only asked for the gradients of the model's outputs besides
 import contextlib
 import dataclasses
 import functools
+import inspect
 import os
 import sys
 import warnings
@@ -22,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbig.parity import state as states
-from tfbig.training import surgery
+from tfbig.training import anatomy, surgery
 
 # Frames in these packages are never the user's.
 _NOT_THE_USERS = tuple(
@@ -126,12 +127,14 @@ class Observer:
 
 def site() -> str | None:
     """File and line of the innermost frame that is the user's."""
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith((*_NOT_THE_USERS, "<frozen", "<string>")) and (
             os.path.basename(os.path.dirname(name)) != f"python3.{sys.version_info.minor}"
         ):
+            if "ipykernel_" in name or name.startswith("<ipython"):
+                return f"cell:{frame.f_lineno}"  # the name of its file is another in each run
             with contextlib.suppress(ValueError):
                 name = os.path.relpath(name) if name.startswith(os.getcwd()) else name
             return f"{name}:{frame.f_lineno}"
@@ -227,7 +230,7 @@ def _watching_tapes(seen: Observer) -> Iterator[None]:
         if not any(_is_variable(source) for source in flat):
             return gradient(tape, target, sources, *args, **kwargs)
         forwards = [f for f in _since_last_update(seen.events) if f.replica == _replica()]
-        heads = [[surgery.logits(o) for o in f.outputs if o.dtype.is_floating] for f in forwards]
+        heads = [[anatomy.logits(o) for o in f.outputs if o.dtype.is_floating] for f in forwards]
         extra = [head for of_one in heads for head in of_one]
         result = gradient(tape, target, [*flat, *extra], *args, **kwargs)
         deltas, rest = [], result[len(flat) :]
@@ -295,7 +298,7 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
             )
         )
         # Of a weight that it was not built for (one that is frozen) Keras would raise.
-        known = [surgery.knows(self, v) for v in trainable]
+        known = [anatomy.knows(self, v) for v in trainable]
         if not all(known):
             grads = [g for g, there in zip(grads, known) if there]
             trainable_variables = [v for v, there in zip(trainable, known) if there]

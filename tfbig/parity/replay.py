@@ -18,7 +18,7 @@ from tfbig.parity import state as states
 from tfbig.parity.arrays import Arrays
 from tfbig.parity.facts import Batch
 from tfbig.parity.observe import dense
-from tfbig.training import surgery
+from tfbig.training import anatomy, surgery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Forward:
     def heads(self, y: Any, sample_weight: Any, x: Any = None) -> list[Head]:
         """The outputs with their losses; all of `compute_loss` as one where they are not known."""
         with self.tape:
-            parts = surgery.losses_by_output(self.model, y, self.y_pred, sample_weight)
+            parts = anatomy.losses_by_output(self.model, y, self.y_pred, sample_weight)
         if parts and type(self.model).compute_loss is keras.Model.compute_loss:
             return [Head(*part) for part in parts]
 
@@ -119,7 +119,7 @@ class Forward:
         ]
 
     def _ends(self) -> list[tf.Tensor]:
-        return [surgery.logits(output) for output in self.outputs]
+        return [anatomy.logits(output) for output in self.outputs]
 
 
 def gradient(model: keras.Model, begin: states.State, batch: Batch) -> tuple[list, float]:

@@ -144,6 +144,10 @@ class Report:
         return "\n".join([self.verdict, "", *lines])
 
     def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self) -> str:
+        """The verdict and the table, for a notebook."""
         heading, *lines = self.table()
         colour = "#1a7f37" if self.matches else "#cf222e"
         head = "".join(f"<th style='text-align:left'>{html.escape(c)}</th>" for c in heading)

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfbig.parity import judging
 from tfbig.parity import state as states
-from tfbig.parity.causes import CATALOGUE, logs
-from tfbig.parity.causes.row import found
+from tfbig.parity.causes import logs
+from tfbig.parity.causes.row import Row, found
 from tfbig.parity.facts import Batch, Step
 from tfbig.parity.replay import gradient
 from tfbig.parity.stages import update
@@ -28,23 +28,26 @@ def of_steps(
     if any(r is None for r in reported):
         return
     totals, penalties = _totals(taken)
-    for n, (step, value) in enumerate(zip(taken, reported), start=1):
-        assert value is not None
-        after = _loss_after(step)
-        losses = logs.Losses((len(step.batch),) * n, tuple(totals[:n]), tuple(penalties[:n]), after)
-        cause = _reported_cause(losses, value, step.tolerance)
-        if cause == "" or (cause == "D49" and not own):
-            continue
-        where = step.applies[-1].at if step.applies else None
-        if cause is None:
-            notes.append(f"the loop reports a loss of {value:.6g}, and fit {losses.mean():.6g}")
-        else:
-            said = (
-                f"the loop reports {value:.6g} in step {n}, and fit's mean is {losses.mean():.6g}"
-            )
-            judged.causes.append(dataclasses.replace(found(CATALOGUE[cause], said, where), step=n))
-        judged.number = n
+    losses = [
+        logs.Losses(
+            (len(step.batch),) * n, tuple(totals[:n]), tuple(penalties[:n]), _loss_after(step)
+        )
+        for n, step in enumerate(taken, start=1)
+    ]
+    values = [value for value in reported if value is not None]
+    rows, first = _explained(losses, values, taken[0].tolerance)
+    if rows is None:
+        notes.append(f"the loop reports losses of {_list(values)}, and fit {_list(_means(losses))}")
         return
+    where = taken[0].applies[-1].at if taken[0].applies else None
+    for row in rows:
+        if row is logs.D49 and not own:
+            continue
+        said = (
+            f"the loop reports {values[first]:.6g} in step {first + 1}, and fit's mean is "
+            f"{losses[first].mean():.6g}"
+        )
+        judged.causes.append(dataclasses.replace(found(row, said, where), step=first + 1))
 
 
 def of_epochs(
@@ -70,19 +73,14 @@ def of_epochs(
         whole = dataclasses.replace(part[-1], batch=data)
         sizes = tuple(len(step.batch) for step in part)
         ends.append(logs.Losses(sizes, tuple(totals), tuple(penalties), _loss_after(whole)))
-    for number, value in enumerate(reported, start=len(cut) - len(reported)):
-        losses = ends[number]
-        cause = _reported_cause(losses, float(value), steps[0].tolerance)
-        if cause == "":
-            continue
-        said = (
-            f"{value:.6g} is reported for epoch {number + 1}, and fit's mean is {losses.mean():.6g}"
-        )
-        if cause is None:
-            notes.append(said)
-        else:
-            judged.causes.append(found(CATALOGUE[cause], said, None))
-        return
+    ends = ends[len(cut) - len(reported) :]
+    values = [float(value) for value in reported]
+    rows, first = _explained(ends, values, steps[0].tolerance)
+    said = f"{_list(values)} are reported, and fit's means are {_list(_means(ends))}"
+    if rows is None:
+        notes.append(said)
+    else:
+        judged.causes += [found(row, said, None) for row in rows]
 
 
 def _totals(taken: list[Step]) -> tuple[list[float], list[float]]:
@@ -105,21 +103,30 @@ def _reported(returned: Any) -> float | None:
     return float(value) if value.ndim == 0 else None
 
 
-def _reported_cause(losses: logs.Losses, value: float, tolerance: float) -> str | None:
-    """The row that gives the reported value: empty where it is `fit`'s, `None` where none does."""
+def _explained(
+    losses: list[logs.Losses], values: list[float], tolerance: float
+) -> tuple[tuple[Row, ...] | None, int]:
+    """The rows that make all of the reported values (none where they are `fit`'s own, `None` where
+    no rows do), and the first value that is not `fit`'s."""
 
-    def near(other: float | None) -> bool:
-        return other is not None and abs(value - other) <= max(tolerance, 1e-5) * max(
-            abs(other), 1e-6
-        )
+    def near(value: float, other: float | None) -> bool:
+        if other is None:
+            return False
+        return abs(value - other) <= max(tolerance, 1e-5) * max(abs(other), 1e-6)
 
-    if near(losses.mean()):
-        return ""
-    for row in logs.LOGS:
-        assert row.hypothesis is not None
-        if near(row.hypothesis(losses)):
-            return row.id
-    return None
+    for rows, report in logs.REPORTS:
+        if all(near(value, report(of_one)) for value, of_one in zip(values, losses)):
+            pairs = enumerate(zip(values, losses))
+            return rows, next((i for i, (v, one) in pairs if not near(v, one.mean())), 0)
+    return None, 0
+
+
+def _means(losses: list[logs.Losses]) -> list[float]:
+    return [one.mean() for one in losses]
+
+
+def _list(values: list[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
 
 
 def _loss_after(step: Step) -> float:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig.training import surgery
+from tfbig.training import anatomy, surgery
 
 HALF = {"float16", "bfloat16"}
 
@@ -43,8 +43,8 @@ def variables(model: keras.Model) -> list[keras.Variable]:
 def take(model: keras.Model) -> State:
     """The model's state at this moment."""
     return State(
-        tuple(surgery.value(v) for v in variables(model)),
-        tuple(surgery.value(v) for v in model.optimizer.variables),
+        tuple(anatomy.value(v) for v in variables(model)),
+        tuple(anatomy.value(v) for v in model.optimizer.variables),
     )
 
 
@@ -127,12 +127,16 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     before = [*variables(model), *model.optimizer.variables]
     values = tuple(v.numpy() for v in before)
     history, stop = surgery.history(model), model.stop_training
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # each driver is traced anew, of which TensorFlow would warn
     with random_state(), warnings.catch_warnings():
         # Of a variable without gradient Keras warns here as it will in training.
         warnings.filterwarnings("ignore", message="Gradients do not exist")
         try:
             yield
         finally:
+            logger.setLevel(level)
             assign(before, values)
             model.stop_training = stop
             surgery.set_history(model, history)

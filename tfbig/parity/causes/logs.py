@@ -5,6 +5,7 @@ have reported, or `None`.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 from tfbig.parity.causes.row import EPOCH, Row
 
@@ -52,7 +53,7 @@ def without_penalties(losses: Losses) -> float | None:
 
 
 def last_without_penalties(losses: Losses) -> float | None:
-    """D51, of the last batch"""
+    """D51 with D49"""
     return losses.totals[-1] - losses.penalties[-1]
 
 
@@ -83,6 +84,13 @@ D51 = Row(
     "report loss + sum(model.losses)",
     without_penalties,
 )
-D51_LAST = dataclasses.replace(D51, hypothesis=last_without_penalties)
 ROWS = (D49, D48, D50, D51)
-LOGS = (D49, D50, D51, D51_LAST, D48)
+# Which rows, alone or together, make which value of what `fit` reports; in the order of trial.
+REPORTS: tuple[tuple[tuple[Row, ...], Callable[[Losses], float | None]], ...] = (
+    ((), Losses.mean),
+    ((D49,), last_batch),
+    ((D50,), plain_mean),
+    ((D51,), without_penalties),
+    ((D51, D49), last_without_penalties),
+    ((D48,), after_the_update),
+)

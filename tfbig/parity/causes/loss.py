@@ -15,7 +15,7 @@ from keras import ops
 from tfbig.parity.causes.row import Row
 from tfbig.parity.facts import Batch
 from tfbig.parity.replay import Head
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 MOST_PAIRS = 2**20  # elements of the outputs, each example with each label
 
@@ -35,9 +35,9 @@ def broadcast(head: Head, batch: Batch) -> list[Variant]:
         return []
 
     def each_with_each(y: Any, y_pred: Any, w: Any) -> tf.Tensor:
-        table = (surgery.logits(y_pred), y_pred)
+        table = (anatomy.logits(y_pred), y_pred)
         rows = [ops.reshape(ops.repeat(t, n, axis=0), (n * n, 1)) for t in table]
-        rows[1] = surgery.with_logits(rows[1], rows[0] if table[0] is not y_pred else None)
+        rows[1] = anatomy.with_logits(rows[1], rows[0] if table[0] is not y_pred else None)
         labels = ops.reshape(ops.tile(ops.reshape(y, (1, n)), (n, 1)), (n * n, 1))
         # A weight of shape (n,) goes along with the label, one of (n, 1) with the prediction.
         weight = (
@@ -76,11 +76,11 @@ def without_class_weight(head: Head, batch: Batch) -> list[Variant]:
 
 def without_mask(head: Head, batch: Batch) -> list[Variant]:
     """D19: padding counts."""
-    if not tf.is_tensor(head.y_pred) or surgery.mask(head.y_pred) is None:
+    if not tf.is_tensor(head.y_pred) or anatomy.mask(head.y_pred) is None:
         return []
-    bare = surgery.without_memory(head.y_pred, mask=True)
-    padded = int(tf.size(surgery.mask(head.y_pred))) - int(
-        tf.reduce_sum(tf.cast(surgery.mask(head.y_pred), "int32"))
+    bare = anatomy.without_memory(head.y_pred, mask=True)
+    padded = int(tf.size(anatomy.mask(head.y_pred))) - int(
+        tf.reduce_sum(tf.cast(anatomy.mask(head.y_pred), "int32"))
     )
     said = f"it is the gradient without the mask: {padded} padded places count"
     return [(dataclasses.replace(head, y_pred=bare), said)]
@@ -102,10 +102,10 @@ def shifted(head: Head, batch: Batch) -> list[Variant]:
 
 
 def _flipped(head: Head, now: bool) -> list[Head]:
-    kwargs = surgery.loss_arguments(head.loss)
+    kwargs = anatomy.loss_arguments(head.loss)
     if kwargs is None or kwargs.get("from_logits") is not now:
         return []
-    return [dataclasses.replace(head, loss=surgery.loss_with(head.loss, from_logits=not now))]
+    return [dataclasses.replace(head, loss=anatomy.loss_with(head.loss, from_logits=not now))]
 
 
 def logits_as_probabilities(head: Head, batch: Batch) -> list[Variant]:
@@ -119,22 +119,22 @@ def softmax_twice(head: Head, batch: Batch) -> list[Variant]:
     said = "it is the gradient with a second softmax or sigmoid on the probabilities"
     variants = []
     for other in _flipped(head, False):
-        bare = surgery.without_memory(head.y_pred, logits=True)
+        bare = anatomy.without_memory(head.y_pred, logits=True)
         variants.append((dataclasses.replace(other, y_pred=bare), said))
-    kwargs = surgery.loss_arguments(head.loss) or {}
+    kwargs = anatomy.loss_arguments(head.loss) or {}
     if kwargs.get("from_logits") and tf.is_tensor(head.y_pred):
         activation = ops.softmax if head.y_pred.shape[-1] > 1 else ops.sigmoid
         # As probabilities without memory, and in a cross-entropy that takes them for logits.
-        twice = surgery.without_memory(activation(head.y_pred), logits=True)
+        twice = anatomy.without_memory(activation(head.y_pred), logits=True)
         variants.append((dataclasses.replace(head, y_pred=twice), said))
     return variants
 
 
 def logits_forgotten(head: Head, batch: Batch) -> list[Variant]:
     """D23: a cast or a reshape after the softmax, past which Keras does not find the logits."""
-    if not tf.is_tensor(head.y_pred) or surgery.logits(head.y_pred) is head.y_pred:
+    if not tf.is_tensor(head.y_pred) or anatomy.logits(head.y_pred) is head.y_pred:
         return []
-    bare = surgery.without_memory(head.y_pred, logits=True)
+    bare = anatomy.without_memory(head.y_pred, logits=True)
     p = np.asarray(head.y_pred, "float64")
     saturated = int(((p < 1e-7) | (p > 1 - 1e-7)).any(axis=-1).sum())
     said = (
@@ -146,14 +146,14 @@ def logits_forgotten(head: Head, batch: Batch) -> list[Variant]:
 
 def other_arguments(head: Head, batch: Batch) -> list[Variant]:
     """D24: an argument of the loss at its default."""
-    kwargs = surgery.loss_arguments(head.loss)
+    kwargs = anatomy.loss_arguments(head.loss)
     if not kwargs:
         return []
-    defaults = surgery.loss_defaults(head.loss)
+    defaults = anatomy.loss_defaults(head.loss)
     variants = []
     for name, value in kwargs.items():
         if name in defaults and name not in ("from_logits", "axis") and value != defaults[name]:
-            other = surgery.loss_with(head.loss, **{name: defaults[name]})
+            other = anatomy.loss_with(head.loss, **{name: defaults[name]})
             said = f"it is the gradient with {name}={defaults[name]!r}; the model's has {value!r}"
             variants.append((dataclasses.replace(head, loss=other), said))
     return variants
@@ -161,15 +161,15 @@ def other_arguments(head: Head, batch: Batch) -> list[Variant]:
 
 def smoothed(head: Head, batch: Batch) -> Head | None:
     """D24: the same loss against equal probabilities, the second column of label smoothing."""
-    kwargs = surgery.loss_arguments(head.loss)
+    kwargs = anatomy.loss_arguments(head.loss)
     if kwargs is None or "from_logits" not in kwargs or not tf.is_tensor(head.y_pred):
         return None
     classes = head.y_pred.shape[-1]
     uniform = tf.fill(tf.shape(head.y_pred), 1.0 / max(classes, 2))
-    if "label_smoothing" in surgery.loss_defaults(head.loss):
-        plain = surgery.loss_with(head.loss, label_smoothing=0.0)
+    if "label_smoothing" in anatomy.loss_defaults(head.loss):
+        plain = anatomy.loss_with(head.loss, label_smoothing=0.0)
         return dataclasses.replace(head, loss=plain, y=uniform)
-    if surgery.is_sparse_crossentropy(head.loss):
+    if anatomy.is_sparse_crossentropy(head.loss):
         loss = keras.losses.CategoricalCrossentropy(from_logits=kwargs["from_logits"])
         return dataclasses.replace(head, loss=loss, y=uniform)
     return None
@@ -182,7 +182,7 @@ def half_outputs(head: Head, batch: Batch) -> list[Variant]:
     variants = []
     for dtype in ("float16", "bfloat16"):
         cast = ops.cast(ops.cast(head.y_pred, dtype), "float32")
-        bare = surgery.without_memory(cast, logits=True)
+        bare = anatomy.without_memory(cast, logits=True)
         said = f"it is the gradient with the outputs rounded to {dtype}"
         variants.append((dataclasses.replace(head, y_pred=bare), said))
     return variants
@@ -191,13 +191,13 @@ def half_outputs(head: Head, batch: Batch) -> list[Variant]:
 def labels_of_another_kind(head: Head, batch: Batch) -> list[Variant]:
     """D64: class numbers where one column for each class belongs."""
     p, y = head.y_pred, head.y
-    if not surgery.is_sparse_crossentropy(head.loss) or not tf.is_tensor(p) or p.shape[-1] < 2:
+    if not anatomy.is_sparse_crossentropy(head.loss) or not tf.is_tensor(p) or p.shape[-1] < 2:
         return []
-    from_logits = (surgery.loss_arguments(head.loss) or {}).get("from_logits", False)
+    from_logits = (anatomy.loss_arguments(head.loss) or {}).get("from_logits", False)
 
     def spread(y: Any, y_pred: Any, w: Any) -> tf.Tensor:
         labels = ops.cast(ops.reshape(y, (*y_pred.shape[:-1], 1)), "float32")
-        logits = surgery.logits(y_pred)
+        logits = anatomy.logits(y_pred)
         known = from_logits or logits is not y_pred
         log_p = ops.log_softmax(logits) if known else ops.log(y_pred + 1e-7)
         return ops.mean(ops.sum(-labels * log_p, axis=-1))
@@ -206,8 +206,8 @@ def labels_of_another_kind(head: Head, batch: Batch) -> list[Variant]:
     first, n = ops.zeros_like(y), len(batch)
 
     def each_with_each(y: Any, y_pred: Any, w: Any) -> tf.Tensor:
-        logits = surgery.logits(y_pred)
-        rows = surgery.with_logits(
+        logits = anatomy.logits(y_pred)
+        rows = anatomy.with_logits(
             ops.repeat(y_pred, n, axis=0),
             None if logits is y_pred else ops.repeat(logits, n, axis=0),
         )

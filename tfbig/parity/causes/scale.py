@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfbig.parity.causes.row import LATER, REPLICAS, Row
 from tfbig.parity.facts import Part, Step
 from tfbig.parity.observe import loss_scale
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 Factors = list[tuple[float, str]]
 
@@ -49,7 +49,7 @@ def by_the_sum_of_weights(step: Step, part: Part) -> Factors:
 def by_all_and_not_by_the_valid(step: Step, part: Part) -> Factors:
     """D18: divided by all places, where Keras divides by those that the mask leaves."""
     outputs = [o for f in part.forwards for o in f.outputs]
-    masks = [surgery.mask(o) for o in outputs if surgery.mask(o) is not None]
+    masks = [anatomy.mask(o) for o in outputs if anatomy.mask(o) is not None]
     factors = []
     for mask in masks:
         total, valid = int(tf.size(mask)), int(tf.reduce_sum(tf.cast(mask, "int32")))
@@ -183,8 +183,8 @@ SCALE = (D25, D26, D13, D12, D16, D18, D11, D61)
 
 D03 = Row(
     "D03",
-    "the regularisation of weights is missing in the loss",
-    "loss += sum(model.losses)",
+    "the regularisation of weights is in one of the two only",
+    "loss += sum(model.losses); in fit a regularizer counts if it is set before the layer is built",
     threads=("tensorflow#33556", "tensorflow#33635", "yolov4-tflite#369", "keras#16906"),
 )
 D04 = Row("D04", "the regularisation is in the loss twice", "add sum(model.losses) once")

@@ -18,7 +18,7 @@ from tfbig.parity import state as states
 from tfbig.parity.arrays import Arrays, norm
 from tfbig.parity.causes.row import LATER, Row
 from tfbig.parity.facts import Step
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 Variant = tuple[list, str]
 
@@ -126,7 +126,7 @@ def changed(optimizer: keras.optimizers.Optimizer, attributes: dict[str, Any]) -
     attributes = dict(attributes)
     rate = attributes.pop("learning_rate", None)
     if rate is not None:
-        with surgery.with_learning_rate(optimizer, rate), changed(optimizer, attributes):
+        with anatomy.with_learning_rate(optimizer, rate), changed(optimizer, attributes):
             yield
         return
     before = {name: getattr(optimizer, name) for name in attributes}
@@ -194,7 +194,7 @@ def _argument(*names: str) -> Callable[[Step, Any], list[Changed]]:
             said = f"{name} is {_short(theirs)} in the loop, and {_short(ours)} in the model's"
             if name == "learning_rate":
                 assert own is not None
-                theirs = surgery.learning_rate(plain(own))
+                theirs = anatomy.learning_rate(plain(own))
             found.append(Changed(said, {name: theirs}))
         return found
 

@@ -16,10 +16,12 @@ class Explanation:
     Attributes:
         causes: those that reproduce the loop's numbers.
         unexplained: stages that differ for no reason that was found.
+        gradient_differs: whether the gradient is not `fit`'s.
     """
 
     causes: list[Cause] = dataclasses.field(default_factory=list)
     unexplained: list[str] = dataclasses.field(default_factory=list)
+    gradient_differs: bool = False
 
     def add(self, step: Step, row: Row, evidence: str, where: str | None, mend: str = "") -> None:
         """Adds a cause, once."""
@@ -48,6 +50,7 @@ class PartResult:
 
 
 def near(a: float, b: float, tolerance: float = 1e-3) -> bool:
+    """Whether a is b, relative to b."""
     return abs(a - b) <= tolerance * abs(b)
 
 

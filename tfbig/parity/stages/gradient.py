@@ -85,7 +85,7 @@ def _decayed(
             worst = max(found_.coefficients.values(), key=abs)
             said = f"what the loop adds lies along the {name}, {worst:.4g} of them, on "
             said += ", ".join(step.model.trainable_variables[int(n)].path for n in columns)
-            out.add(step, scale_rows.D04, said, between(part))
+            out.add(step, scale_rows.D03, said, between(part))
             return [counts.get(str(i)) for i in range(number)]
     out.unexplained.append(
         f"gradient ({part.gradient.at}): it differs by {error(raw, predicted):.2g} from the one "

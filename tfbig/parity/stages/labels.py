@@ -9,7 +9,7 @@ from keras import ops
 from tfbig.parity.arrays import Arrays
 from tfbig.parity.facts import Part, Step
 from tfbig.parity.replay import Forward, Head
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 MOST_EXAMPLES = 256
 
@@ -28,9 +28,9 @@ def other_labels(
     n, y, p = len(part.batch), head.y, head.y_pred
     if n > MOST_EXAMPLES or not tf.is_tensor(y) or not tf.is_tensor(p) or deltas[0] is None:
         return None
-    if surgery.mask(p) is not None:
+    if anatomy.mask(p) is not None:
         return None
-    ends = surgery.logits(p)
+    ends = anatomy.logits(p)
     table = np.empty((n, *ends.shape), "float64")  # (label, example, ...)
     for j in range(n):
         with replay.tape:

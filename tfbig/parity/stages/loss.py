@@ -16,7 +16,7 @@ from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import Forward, Head
 from tfbig.parity.stages.explanation import Explanation, between, near
 from tfbig.parity.stages.labels import other_labels
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 
 def _columns(replay: Forward, heads: Sequence[Head]) -> dict[str, Arrays]:
@@ -122,10 +122,10 @@ def _besides(
             strength = float(np.mean([v / (s + v) for s, v in zip(a, u)]))
             said = f"it is the gradient with label_smoothing={strength:.4g} more than the model's"
             yield loss_rows.D24, said, [s + v for s, v in zip(a, u)]
-    if surgery.has_several_losses_on_one_output(step.model):
+    if anatomy.has_several_losses_on_one_output(step.model):
         batch = part.batch
         with replay.tape:
-            parts = surgery.losses_by_output(
+            parts = anatomy.losses_by_output(
                 step.model, batch.y, replay.y_pred, batch.sample_weight, all_of_them=True
             )
         every = _fit(replay, deltas, [Head(*p) for p in parts])
@@ -139,7 +139,7 @@ def _besides(
     if type(step.model).compute_loss is not keras.Model.compute_loss:
         batch = part.batch
         with replay.tape:
-            parts = surgery.losses_by_output(
+            parts = anatomy.losses_by_output(
                 step.model, batch.y, replay.y_pred, batch.sample_weight
             )
         stock = [Head(*p) for p in parts]

@@ -12,7 +12,7 @@ from tfbig.parity.facts import Part, Step
 from tfbig.parity.observe import Forward as Seen
 from tfbig.parity.replay import Forward
 from tfbig.parity.stages.explanation import Explanation
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 
 def without_outputs(step: Step, out: Explanation) -> None:
@@ -50,23 +50,19 @@ def without_outputs(step: Step, out: Explanation) -> None:
 
 
 def starting_point(step: Step, parts: Sequence[Part], out: Explanation) -> None:
-    for first in (part.forwards[0] for part in parts[:1]):
-        begin, at = (states.trainable(step.model, s) for s in (step.begin, first.before))
-        difference = error(begin, at)
-        if difference > 0:
-            said = "at the forward pass the weights differ from those at the start by "
-            out.add(step, forward_rows.D43, said + f"{difference:.3g} (relative)", first.at)
-        elif not _earlier(step, first):
-            moved = [
-                v.path
-                for v, a, b in zip(
-                    states.variables(step.model), step.begin.values, first.before.values
-                )
-                if surgery.is_seed(v) and not np.array_equal(a, b)
-            ]
-            if moved:
-                said = f"at the forward pass {moved[0]} is not what it was at the start of the step"
-                out.add(step, forward_rows.D10, said, first.at)
+    """Weights (D43) and seeds (D10) at the first forward pass, beside those at the start."""
+    first = parts[0].forwards[0]
+    begin, at = (states.trainable(step.model, s) for s in (step.begin, first.before))
+    difference = error(begin, at)
+    if difference > 0:
+        said = "at the forward pass the weights differ from those at the start by "
+        out.add(step, forward_rows.D43, said + f"{difference:.3g} (relative)", first.at)
+    elif step.forwards[0] is first:
+        pairs = zip(states.variables(step.model), step.begin.values, first.before.values)
+        moved = [v.path for v, a, b in pairs if anatomy.is_seed(v) and not np.array_equal(a, b)]
+        if moved:
+            said = f"at the forward pass {moved[0]} is not what it was at the start of the step"
+            out.add(step, forward_rows.D10, said, first.at)
 
 
 def frozen(step: Step, out: Explanation) -> None:
@@ -85,12 +81,8 @@ def frozen(step: Step, out: Explanation) -> None:
             out.add(step, update_rows.D40, said, apply.at)
 
 
-def _earlier(step: Step, forward: Seen) -> list[Seen]:
-    forwards = step.forwards
-    return forwards[: next(i for i, f in enumerate(forwards) if f is forward)]
-
-
 def inputs(step: Step, part: Part, out: Explanation) -> None:
+    """What the model is called with, beside the batch."""
     if part.same_rows:
         return
     for row in forward_rows.INPUTS:

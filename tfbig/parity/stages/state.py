@@ -6,7 +6,7 @@ from tfbig.parity import state as states
 from tfbig.parity.causes import forward as forward_rows
 from tfbig.parity.facts import Step
 from tfbig.parity.stages.explanation import Explanation
-from tfbig.training import surgery
+from tfbig.training import anatomy
 
 
 def explain(step: Step, after: states.State, out: Explanation) -> None:
@@ -21,7 +21,7 @@ def explain(step: Step, after: states.State, out: Explanation) -> None:
     ):
         if id(v) in metrics or id(v) in trained:
             continue
-        if surgery.is_seed(v):
+        if anatomy.is_seed(v):
             if not np.array_equal(fit, loop):
                 steps = int(np.abs(loop.astype("int64") - begin.astype("int64")).max())
                 due = int(np.abs(fit.astype("int64") - begin.astype("int64")).max())
@@ -35,7 +35,7 @@ def explain(step: Step, after: states.State, out: Explanation) -> None:
             odd.append((v, float(moved / wanted) if wanted else float("inf")))
     if not odd:
         return
-    variable, ratio = next(((v, r) for v, r in odd if not surgery.is_seed(v)), odd[0])
+    variable, ratio = next(((v, r) for v, r in odd if not anatomy.is_seed(v)), odd[0])
     said = f"{variable.path} moves {ratio:.4g} times as far as in fit"
     used = [f for f in step.forwards if f.used]
     extra = [f for f in step.forwards if f not in used[:1]]
@@ -53,7 +53,7 @@ def explain(step: Step, after: states.State, out: Explanation) -> None:
             f"{len(extra) + 1} forward passes in the step; {said}",
             extra[0].at,
         )
-    elif surgery.is_seed(variable):
+    elif anatomy.is_seed(variable):
         out.add(step, forward_rows.D10, said, used[0].at if used else None)
     else:
         out.unexplained.append(f"state: {said}")

@@ -16,7 +16,7 @@ from tfbig.parity.causes import update as rows
 from tfbig.parity.facts import Step
 from tfbig.parity.observe import loss_scale
 from tfbig.parity.stages.explanation import Explanation
-from tfbig.training import surgery
+from tfbig.training import anatomy, surgery
 
 EPSILON = 2.4e-7  # two roundings of a float32
 
@@ -223,7 +223,7 @@ def _slots(step: Step, where: str | None, out: Explanation) -> None:
         if difference <= 1e-4 * wanted + EPSILON * np.linalg.norm(fit):
             continue
         said = f"{v.path} moves {moved / wanted if wanted else float('inf'):.4g} times as far"
-        row = rows.D60 if surgery.is_average(v) else rows.D36
+        row = rows.D60 if anatomy.is_average(v) else rows.D36
         if v is rows.plain(step.model.optimizer).iterations:
             row = rows.D35
         out.add(step, row, said, where)
