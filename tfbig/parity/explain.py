@@ -17,7 +17,7 @@ from tfbig.parity.facts import Part, Step
 from tfbig.parity.observe import Apply, TapeGradient
 from tfbig.parity.replay import Forward
 from tfbig.parity.replay import gradient as fit_gradient
-from tfbig.parity.stages import factors, gradient, loss, start, state, update
+from tfbig.parity.stages import factors, gradient, handover, loss, start, state, update
 from tfbig.parity.stages.explanation import Explanation, PartResult
 
 
@@ -33,7 +33,7 @@ def explain(step: Step, update_only: bool = False) -> Explanation:
     parts = step.parts()
     if not parts:
         start.without_outputs(step, out)
-        _, given = update.applied(step)
+        _, given = handover.given(step)
         if given is not None and any(np.any(g) for g in given if g is not None):
             update.explain(step, given, out)
         return out
@@ -44,11 +44,11 @@ def explain(step: Step, update_only: bool = False) -> Explanation:
         update.not_finite(step, out)
         return out
     if update_only:
-        update.explain(step, update.unscaled(step), out)
+        update.explain(step, handover.unscaled(step), out)
         return out
     wanted, _ = fit_gradient(step.model, step.begin, step.batch)
     after = states.take(step.model)
-    applied = update.unscaled(step)
+    applied = handover.unscaled(step)
     if error(wanted, applied) <= step.tolerance:
         # In whatever way the loop got there: as it should be.
         update.explain(step, applied, out)

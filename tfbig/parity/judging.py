@@ -13,10 +13,11 @@ from tfbig.parity.compare import fit_gradients
 from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.explain import Explanation, explain
 from tfbig.parity.facts import Batch, Step
+from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import gradient
 from tfbig.parity.replay import update as replay_update
 from tfbig.parity.report import Report, rows
-from tfbig.parity.stages import update
+from tfbig.parity.stages import handover
 from tfbig.training import anatomy
 
 
@@ -65,7 +66,7 @@ def reference_of(
             reference = fit_gradients(model, x, y, weight, class_weight=class_weight)
         except ValueError as raised:
             # A gradient that is not finite in half precision: fit leaves the step out.
-            scaled = update.loss_scale(model.optimizer) != 1
+            scaled = loss_scale(model.optimizer) != 1
             if not scaled or "model.fit never applied" not in str(raised):
                 raise
         replayed, _ = gradient(model, begin, batch)
@@ -101,10 +102,10 @@ def judge(taken: list[Step]) -> Judged:
         # What fit's optimizer would have by now, if the loop has one of its own.
         slots = step.end.slots
         if step.applies and step.applies[0].optimizer is not step.model.optimizer:
-            scale = update.loss_scale(step.model.optimizer)
+            scale = loss_scale(step.model.optimizer)
             given = [
                 None if g is None else tf.constant(g * scale, "float32")
-                for g in update.unscaled(step)
+                for g in handover.unscaled(step)
             ]
             replay_update(step.model, step.before_fit, given)
             slots = states.take(step.model).slots
@@ -119,6 +120,6 @@ def table_of(step: Step, reference: list | None) -> Report | None:
         return None
     if reference is None:
         reference, _ = gradient(step.model, step.begin, step.batch)
-    unscaled = update.unscaled(step)
+    unscaled = handover.unscaled(step)
     paths = [v.path for v in step.model.trainable_variables]
     return Report(rows(paths, reference, unscaled), step.tolerance)

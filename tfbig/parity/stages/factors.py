@@ -9,7 +9,7 @@ from tfbig.parity.causes import loss as loss_rows
 from tfbig.parity.causes import scale as scale_rows
 from tfbig.parity.causes.row import Row
 from tfbig.parity.facts import Part, Step
-from tfbig.parity.stages import update
+from tfbig.parity.stages import handover
 from tfbig.parity.stages.explanation import Explanation, PartResult, between, near
 from tfbig.training import anatomy
 
@@ -20,7 +20,7 @@ def explain(
     """What is applied, unscaled; explains by which factors it is made of the tape's gradients."""
     where = step.applies[0].at if step.applies else parts[-1].gradient.at
     raws = [r.raw for r in results]
-    scale, applied = update.applied(step)
+    scale, applied = handover.given(step)
     if applied is None:  # by hand: what the tape returned is what is used
         applied, scale = plus([None] * len(raws[0]), [(1.0, r) for r in raws]), 1.0
     columns = {str(j): raw for j, raw in enumerate(raws)}
@@ -30,7 +30,7 @@ def explain(
     if error(applied, made) > step.tolerance:
         shares = [1.0] * len(parts) if len(parts) == 1 else [p.share for p in parts]
         made = plus([None] * len(applied), list(zip(shares, raws)))
-        if not update.changed_gradient(step, made, applied, where, out):
+        if not handover.explain(step, made, applied, where, out):
             return [None if g is None else g / scale for g in applied]
     elif len(parts) == 1:
         shares = [float(np.round(shares[0], 12))]

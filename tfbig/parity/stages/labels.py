@@ -1,6 +1,11 @@
-"""Whose labels? Tells which label each prediction was compared with, from the loss's gradient."""
+"""Whose labels? Tells which label each prediction was compared with, from the loss's gradient.
+
+The gradient of the loss by prediction i depends on nothing but the label that i was given. So it is
+computed for each of the n labels, and the one that fits is the one that the loop took.
+"""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,50 +13,59 @@ from keras import ops
 
 from tfbig.parity.arrays import Arrays
 from tfbig.parity.facts import Part, Step
+from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import Forward, Head
-from tfbig.training import anatomy
 
-MOST_EXAMPLES = 256
+MOST_NUMBERS = 2**22  # of the table: n labels for n examples
 
 
 def other_labels(
-    step: Step, part: Part, replay: Forward, head: Head, deltas: Arrays
+    step: Step, part: Part, replay: Forward, heads: Sequence[Head], deltas: Arrays
 ) -> tuple[str, float] | None:
-    """Whether each example was given the label of another one (D02).
+    """Whether examples were given the labels of others (D02).
 
-    The gradient of the loss by the prediction i depends on nothing but the label that i was given.
-    It is computed for each of the n labels, and the one that fits is taken.
+    Args:
+        step: of the loop.
+        part: the gradient in question.
+        replay: its forward pass.
+        heads: the outputs and their losses.
+        deltas: the gradient of the loop's loss by each output.
 
     Returns:
-        The evidence and the factor of the loss, or `None`.
+        The evidence and the factor of the loss; `None` unless every prediction has a label.
     """
-    n, y, p = len(part.batch), head.y, head.y_pred
-    if n > MOST_EXAMPLES or not tf.is_tensor(y) or not tf.is_tensor(p) or deltas[0] is None:
-        return None
-    if anatomy.mask(p) is not None:
-        return None
-    ends = anatomy.logits(p)
-    table = np.empty((n, *ends.shape), "float64")  # (label, example, ...)
-    for j in range(n):
-        with replay.tape:
-            label = ops.repeat(y[j : j + 1], n, axis=0)
-            value = dataclasses.replace(head, y=label).value()
-        gradient = replay.tape.gradient(value, ends)
-        if gradient is None:
-            return None
-        table[j] = np.asarray(gradient, "float64")
-    aim = np.asarray(deltas[0], "float64").reshape(n, -1)
-    table = table.reshape(n, n, -1)
-    for factor in (1.0, float(n)):
-        distance = np.linalg.norm(table * factor - aim[None], axis=-1)  # (label, example)
-        size = np.linalg.norm(aim) / np.sqrt(n)
-        chosen = distance.argmin(axis=0)
-        if (distance.min(axis=0) > 10 * step.tolerance * max(size, 1e-12)).any():
-            continue
-        labels = np.asarray(y, "float64").reshape(n, -1)
-        wrong = int((labels[chosen] != labels).any(axis=1).sum())
-        if not wrong:
-            return None
-        said = f"{wrong} of {n} predictions are compared with the label of another example"
-        return said, factor
+    scale = loss_scale(step.applies[0].optimizer) if step.applies else 1.0
+    n = len(part.batch)
+    for factor in dict.fromkeys((scale, 1.0, scale * n, float(n))):
+        wrong = [_wrong(step, n, replay, head, deltas, factor) for head in heads]
+        if all(w is not None for w in wrong) and any(wrong):
+            most = max(w for w in wrong if w is not None)
+            said = f"{most} of {n} predictions are compared with the label of another example"
+            return said, factor
     return None
+
+
+def _wrong(
+    step: Step, n: int, replay: Forward, head: Head, deltas: Arrays, factor: float
+) -> int | None:
+    """How many examples have another's label in one output; `None` if some have nobody's."""
+    own = replay.deltas(head.value)
+    leaf = next((i for i, d in enumerate(own) if d is not None), None)
+    if leaf is None or not tf.is_tensor(head.y):
+        return None
+    aim = deltas[leaf]
+    if aim is None or n * aim.size > MOST_NUMBERS:
+        return None
+    rows = []
+    for j in range(n):
+        label = dataclasses.replace(head, y=ops.repeat(head.y[j : j + 1], n, axis=0))
+        rows.append(replay.deltas(label.value)[leaf])
+    table = np.stack([np.asarray(row, "float64").reshape(n, -1) for row in rows])
+    wanted = np.asarray(aim, "float64").reshape(n, -1)
+    distance = np.linalg.norm(factor * table - wanted, axis=-1)  # (label, example)
+    size = float(np.linalg.norm(wanted)) / np.sqrt(n)
+    if (distance.min(axis=0) > 10 * step.tolerance * max(size, 1e-12)).any():
+        return None
+    # Its own label, where it fits as well as any.
+    at_home = np.diagonal(distance) <= distance.min(axis=0) + 10 * step.tolerance * size
+    return int((~at_home).sum())

@@ -132,10 +132,10 @@ def _besides(
         if every.error <= step.tolerance:
             said = f"the loop's loss is that of {len(parts)} losses, and fit's is the first alone"
             yield loss_rows.D55, said, [float(np.mean(list(every.coefficients.values())))]
-    if len(heads) == 1 and part.same_rows:
-        other = other_labels(step, part, replay, heads[0], deltas)
+    if part.same_rows:
+        other = other_labels(step, part, replay, heads, deltas)
         if other is not None:
-            yield forward_rows.D02_INPUTS, other[0], [other[1]]
+            yield forward_rows.D02_INPUTS, other[0], [other[1]] * len(heads)
     if type(step.model).compute_loss is not keras.Model.compute_loss:
         batch = part.batch
         with replay.tape:

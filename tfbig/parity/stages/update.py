@@ -8,131 +8,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig import compat
 from tfbig.parity import state as states
-from tfbig.parity.arrays import Arrays, error, ledger, total
+from tfbig.parity.arrays import Arrays, error, ledger
 from tfbig.parity.causes import epoch as epoch_rows
 from tfbig.parity.causes import update as rows
 from tfbig.parity.facts import Step
 from tfbig.parity.observe import loss_scale
+from tfbig.parity.stages import repeated
 from tfbig.parity.stages.explanation import Explanation
-from tfbig.training import anatomy, surgery
+from tfbig.training import anatomy
 
 EPSILON = 2.4e-7  # two roundings of a float32
-
-
-def applied(step: Step) -> tuple[float, list[np.ndarray | None] | None]:
-    """The optimizer's loss scale, and the gradient that it was given, replicas summed.
-
-    Where the same variable is given several times the first counts.
-    """
-    if not step.applies:
-        return 1.0, None
-    given: list[np.ndarray | None] = [None] * len(step.model.trainable_variables)
-    seen: set[tuple[int, int]] = set()
-    for apply in step.applies:
-        for gradient, variable in zip(apply.gradients, apply.variables):
-            i = step.index(variable)
-            if i is None or gradient is None or (i, apply.replica) in seen:
-                continue
-            seen.add((i, apply.replica))
-            given[i] = total([given[i], gradient])
-    return step.applies[0].scale, given
-
-
-def unscaled(step: Step) -> list[np.ndarray | None]:
-    """The gradient that moves the weights: what is applied, without the loss scale, or by hand."""
-    scale, given = applied(step)
-    if given is None:
-        raws = [step.by_variable(g.values, g.sources) for g in step.gradients]
-        given = [total(column) for column in zip(*raws)]
-    return [None if g is None else g / scale for g in given]
-
-
-def changed_gradient(
-    step: Step, made: Arrays, applied_: Arrays, where: str | None, out: Explanation
-) -> bool:
-    """Names what stands between the tape's gradient and the applied one; whether it could."""
-    dropped = [
-        i
-        for i, (m, a) in enumerate(zip(made, applied_))
-        if m is not None and np.any(m) and (a is None or not np.any(a))
-    ]
-    if dropped:
-        path = step.model.trainable_variables[dropped[0]].path
-        said = f"{len(dropped)} of {len(made)} gradients are not applied, {path}'s the first"
-        out.add(step, rows.D38, said, where)
-        made = [None if i in dropped else m for i, m in enumerate(made)]
-        if error(applied_, made) <= step.tolerance:
-            return True
-    if _permuted(step, made, applied_, where, out):
-        return True
-    for row in rows.GRADIENT:
-        assert row.hypothesis is not None
-        for variant, said in row.hypothesis(step, made, applied_):
-            if error(applied_, variant) <= max(step.tolerance, 1e-5):
-                if row in (rows.D29, rows.D30, rows.D31) and _clips(step, made, applied_):
-                    return True  # by hand what the model's optimizer would do
-                out.add(step, row, said, where)
-                return True
-    together = ledger(applied_, {"made": list(made)})
-    said = f"{together.error:.2g} of it is no multiple of what the tape returned"
-    out.unexplained.append(f"what is applied ({where}): {said}")
-    return False
-
-
-def clipped(optimizer: keras.optimizers.Optimizer, gradients: Arrays) -> list[np.ndarray | None]:
-    """Gradients as the optimizer itself would clip them."""
-    optimizer = rows.plain(optimizer)
-    there = [None if g is None else np.asarray(g, "float64") for g in gradients]
-    if optimizer.clipnorm:
-        limit = optimizer.clipnorm
-        return [None if g is None else g * min(1, limit / (np.linalg.norm(g) or 1)) for g in there]
-    if optimizer.global_clipnorm:
-        size = np.sqrt(sum(np.sum(g**2) for g in there if g is not None))
-        share = min(1.0, optimizer.global_clipnorm / (size or 1.0))
-        return [None if g is None else g * share for g in there]
-    if optimizer.clipvalue:
-        limit = optimizer.clipvalue
-        return [None if g is None else np.clip(g, -limit, limit) for g in there]
-    return there
-
-
-def _clips(step: Step, made: Arrays, applied_: Arrays) -> bool:
-    scale = loss_scale(step.model.optimizer)
-    unscaled = [None if g is None else g / scale for g in made]
-    return error(applied_, clipped(step.model.optimizer, unscaled)) <= max(step.tolerance, 1e-5)
-
-
-def _permuted(
-    step: Step, made: Arrays, applied_: Arrays, where: str | None, out: Explanation
-) -> bool:
-    """D41: the applied gradients are the tape's, at other variables."""
-    moved, taken = [], set()
-    for i, gradient in enumerate(applied_):
-        if gradient is None:
-            continue
-        fits = [
-            j
-            for j, m in enumerate(made)
-            if m is not None
-            and j not in taken
-            and m.shape == gradient.shape
-            and error([gradient], [m]) <= step.tolerance
-        ]
-        if not fits:
-            return False
-        j = i if i in fits else fits[0]
-        taken.add(j)
-        if j != i:
-            moved.append((i, j))
-    if not moved:
-        return False
-    variables = step.model.trainable_variables
-    i, j = moved[0]
-    said = f"{len(moved)} gradients; {variables[i].path} is given that of {variables[j].path}"
-    out.add(step, rows.D41, said, where)
-    return True
 
 
 def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
@@ -159,7 +45,7 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
     stock = moved(plain)
     if _same(aim, stock, begin, step.tolerance):
         _slots(step, where, out)
-        _repeated_rows(step, given, stock, where, out)
+        repeated.explain(step, given, stock, _moved, where, out)
         return
     options = [
         (row, change)
@@ -167,7 +53,7 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
         if row.hypothesis is not None
         for change in row.hypothesis(step, own)
     ]
-    for count in (1, 2, 3):
+    for count in (1, 2, 3) if len(options) <= 6 else (1, 2):
         for combination in itertools.combinations(options, count):
             change = combination[0][1]
             for _, other in combination[1:]:
@@ -311,61 +197,6 @@ def _decay_on_some(
     said = f"the update differs by {rate:.3g} times the weights, on {', '.join(paths[:3])}"
     out.add(step, rows.D33, said, where)
     return True
-
-
-def _repeated_rows(
-    step: Step,
-    given: Sequence[Any],
-    stock: Sequence[np.ndarray],
-    where: str | None,
-    out: Explanation,
-) -> None:
-    """D59: fit hands on repeated rows as they are (V2), and the loop sums them, or the reverse."""
-    embeddings = [i for i in _embedded(step) if i < len(given) and given[i] is not None]
-    if not embeddings or compat.active("V2") or not compat.present("V2"):
-        return
-    dense = [i for i in embeddings if not isinstance(given[i], tf.IndexedSlices)]
-    repeated = [
-        i
-        for i in embeddings
-        if i not in dense and len(np.unique(given[i].indices)) < len(np.asarray(given[i].indices))
-    ]
-    merged = [i for i in embeddings if i not in dense and i not in repeated]
-    rows_in_fit = _embedding_rows(step)
-    if not rows_in_fit or not (dense or merged):
-        return
-    # As fit has it: each row of the batch apart; its sum is known, so the first takes all of it.
-    apart = list(given)
-    for i in (*dense, *merged):
-        tokens = rows_in_fit.get(i)
-        if tokens is not None:
-            apart[i] = tokens
-    other = _moved(step, apart, rows.Changed(""))
-    begin = states.trainable(step.model, step.begin)
-    if not _same(stock, other, begin, max(step.tolerance, 1e-4)):
-        path = step.model.trainable_variables[(dense or merged)[0]].path
-        said = f"{path}: the loop's update differs by {error(other, stock):.2g} from fit's"
-        out.add(step, rows.D59, said, where)
-
-
-def _embedded(step: Step) -> list[int]:
-    tables = [
-        layer.embeddings
-        for layer in surgery.flatten_layers(step.model)
-        if isinstance(layer, keras.layers.Embedding)
-    ]
-    return [i for t in tables if (i := step.index(t)) is not None]
-
-
-def _embedding_rows(step: Step) -> dict[int, tf.IndexedSlices]:
-    """The sparse gradients of the tape itself, where it returned such."""
-    found = {}
-    for gradient in step.gradients:
-        for source, value in zip(gradient.sources, gradient.given):
-            i = step.index(source)
-            if i is not None and isinstance(value, tf.IndexedSlices):
-                found[i] = value
-    return found
 
 
 def not_finite(step: Step, out: Explanation) -> None:
