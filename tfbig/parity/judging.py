@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfbig.parity import state as states
 from tfbig.parity.arrays import error
-from tfbig.parity.causes import CATALOGUE
 from tfbig.parity.compare import fit_gradients
 from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.explain import Explanation, explain
@@ -31,12 +30,8 @@ def diagnosis(
     judged: Judged, parted: str | None, notes: list[str], table: Report | None
 ) -> Diagnosis:
     """The diagnosis that follows; what was ruled out is told where something is unexplained."""
-    ruled_out: tuple[str, ...] = ()
-    if judged.unexplained:
-        found_ = {cause.id for cause in judged.causes}
-        ruled_out = tuple(
-            row.id for row in CATALOGUE.values() if row.hypothesis and row.id not in found_
-        )
+    named = {cause.id for cause in judged.causes}
+    ruled_out = tuple(sorted(set(judged.tried) - named))
     return Diagnosis(
         tuple(judged.causes), tuple(judged.unexplained), parted, ruled_out, tuple(notes), table
     )
@@ -96,7 +91,7 @@ def judge(taken: list[Step]) -> Judged:
         judged.gradient_differs |= explanation.gradient_differs
         if not judged.causes and not judged.unexplained:
             judged.number = step.number
-            judged.unexplained = explanation.unexplained
+            judged.unexplained, judged.tried = explanation.unexplained, explanation.tried
         known = {cause.id for cause in judged.causes}
         judged.causes += [c for c in explanation.causes if c.id not in known]
         # What fit's optimizer would have by now, if the loop has one of its own.

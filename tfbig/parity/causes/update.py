@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfbig.parity import state as states
 from tfbig.parity.arrays import Arrays, norm
+from tfbig.parity.causes.forward import D28 as PRECISION
 from tfbig.parity.causes.row import LATER, Row
 from tfbig.parity.facts import Step
 from tfbig.training import anatomy
@@ -80,12 +81,7 @@ D31 = Row(
     "optimizer = ...(clipvalue=...), the same as the model's, or model.optimizer itself",
     value_clip,
 )
-D28 = Row(
-    "D28",
-    "another precision than the model's",
-    "keep the model's own dtype policy: cast neither inputs, outputs nor gradients",
-    half_gradients,
-)
+D28 = dataclasses.replace(PRECISION, hypothesis=half_gradients)
 GRADIENT = (D30, D29, D31, D28)
 
 
@@ -346,4 +342,4 @@ D65 = Row(
     "comes with tfbig's several objectives",
     kind=LATER,
 )
-ROWS = (*GRADIENT, D33, D34, D35, D36, D37, D60, D27, D38, D39, D40, D41, D59, D65)
+ROWS = (D29, D30, D31, D33, D34, D35, D36, D37, D60, D27, D38, D39, D40, D41, D59, D65)

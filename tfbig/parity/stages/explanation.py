@@ -16,12 +16,19 @@ class Explanation:
     Attributes:
         causes: those that reproduce the loop's numbers.
         unexplained: stages that differ for no reason that was found.
+        tried: the ids of the rows that do not explain them.
         gradient_differs: whether the gradient is not `fit`'s.
     """
 
     causes: list[Cause] = dataclasses.field(default_factory=list)
     unexplained: list[str] = dataclasses.field(default_factory=list)
+    tried: list[str] = dataclasses.field(default_factory=list)
     gradient_differs: bool = False
+
+    def give_up(self, said: str, *tried: Row) -> None:
+        """Notes a stage that differs, and the rows that were tried on it in vain."""
+        self.unexplained.append(said)
+        self.tried += [row.id for row in tried if row.id not in self.tried]
 
     def add(self, step: Step, row: Row, evidence: str, where: str | None, mend: str = "") -> None:
         """Adds a cause, once."""

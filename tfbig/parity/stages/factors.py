@@ -75,7 +75,7 @@ def _factors(
                     out.add(step, scale_rows.D13, said, where)
             else:
                 said = ", ".join(f"{u:.4g}" for u in per_part)
-                out.unexplained.append(f"the parts of the batch count {said} times fit's share")
+                out.give_up(f"the parts of the batch count {said} times fit's share")
     _penalties(step, results, shares, scale, whole, slack, where, out)
 
 
@@ -112,9 +112,10 @@ def _by_scale(
         out.add(step, row, f"every gradient is {factor:.6g} times fit's: {said}; {also}", where)
         out.add(step, other, f"every gradient is {factor:.6g} times fit's: {said}; {also}", where)
         return
-    out.unexplained.append(
+    out.give_up(
         f"every gradient is {factor:.6g} times fit's (cosine 1), which is no count of examples, "
-        f"places, weights, micro-batches or replicas"
+        f"places, weights, micro-batches or replicas",
+        *scale_rows.SCALE,
     )
 
 
@@ -197,4 +198,4 @@ def _penalties(
             said = f"{name} counts {total:.3f} times in the loop, not once"
             out.add(step, scale_rows.D04, said, where)
         else:
-            out.unexplained.append(f"{name} counts {total:.4g} times in the loop, not once")
+            out.give_up(f"{name} counts {total:.4g} times in the loop, not once")

@@ -87,9 +87,10 @@ def _decayed(
             said += ", ".join(step.model.trainable_variables[int(n)].path for n in columns)
             out.add(step, scale_rows.D03, said, between(part))
             return [counts.get(str(i)) for i in range(number)]
-    out.unexplained.append(
+    out.give_up(
         f"gradient ({part.gradient.at}): it differs by {error(raw, predicted):.2g} from the one "
-        f"that follows from the loop's own loss"
+        f"that follows from the loop's own loss",
+        *(scale_rows.D03, scale_rows.D04, scale_rows.D05, update_rows.D38),
     )
     return [None] * number
 

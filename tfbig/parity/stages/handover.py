@@ -66,7 +66,7 @@ def explain(
                 return True
     together = ledger(applied_, {"made": list(made)})
     said = f"{together.error:.2g} of it is no multiple of what the tape returned"
-    out.unexplained.append(f"what is applied ({where}): {said}")
+    out.give_up(f"what is applied ({where}): {said}", *rows.GRADIENT, rows.D38, rows.D41)
     return False
 
 

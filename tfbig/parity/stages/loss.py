@@ -66,9 +66,10 @@ def explain(
             out.add(step, rows[0], said[0], where)
             out.add(step, row, evidence, where)
             return factors, weights
-    out.unexplained.append(
+    out.give_up(
         f"loss ({where}): its gradient by the outputs differs by {plain.error:.2g} from the "
-        f"compiled loss's"
+        f"compiled loss's",
+        *(*loss_rows.LOSS, forward_rows.D02_INPUTS, loss_rows.D57),
     )
     return None, weights
 

@@ -36,17 +36,15 @@ def without_outputs(step: Step, out: Explanation) -> None:
         out.add(step, forward_rows.D42, said, gradients[0].at)
         return
     if not gradients and not any(np.any(m) for m in step.moved()):
-        out.unexplained.append(
-            "the loop took no gradient by the model's weights and moved none of them"
-        )
+        out.give_up("the loop took no gradient by the model's weights and moved none of them")
         return
     if not step.forwards and gradients:
-        out.unexplained.append(
+        out.give_up(
             "the loop never called the model as a whole (model(x, training=True)): its gradient "
             "can be compared, but not its parts"
         )
         return
-    out.unexplained.append("the loss does not depend on what model(x) returned")
+    out.give_up("the loss does not depend on what model(x) returned")
 
 
 def starting_point(step: Step, parts: Sequence[Part], out: Explanation) -> None:
@@ -111,8 +109,9 @@ def forward(step: Step, seen: Seen, out: Explanation) -> Forward | None:
             if matches(other):
                 out.add(step, row, way.evidence, seen.at)
                 return other
-    out.unexplained.append(
+    out.give_up(
         f"forward pass ({seen.at}): the outputs differ by {error(outputs, replay.outputs):.2g} "
-        f"from model(x, training=True) with the same x, weights and seeds"
+        f"from model(x, training=True) with the same x, weights and seeds",
+        *forward_rows.FORWARD,
     )
     return None

@@ -56,4 +56,4 @@ def explain(step: Step, after: states.State, out: Explanation) -> None:
     elif anatomy.is_seed(variable):
         out.add(step, forward_rows.D10, said, used[0].at if used else None)
     else:
-        out.unexplained.append(f"state: {said}")
+        out.give_up(f"state: {said}")

@@ -85,11 +85,12 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
             out.add(step, rows.D37, said, where)
             return
     if np.all([not np.any(m) for m in aim]):
-        out.unexplained.append(f"update ({where}): the loop moves no weight")
+        out.give_up(f"update ({where}): the loop moves no weight")
         return
-    out.unexplained.append(
+    out.give_up(
         f"update ({where}): the weights move otherwise, by {error(aim, stock):.2g}, than the "
-        f"model's optimizer moves them with this gradient"
+        f"model's optimizer moves them with this gradient",
+        *rows.UPDATE,
     )
 
 
@@ -207,4 +208,4 @@ def not_finite(step: Step, out: Explanation) -> None:
     if scaled and moved:
         out.add(step, rows.D27, "the gradient is not finite, and the loop applies it", where)
     else:
-        out.unexplained.append("the gradient is not finite: look at the data and the loss first")
+        out.give_up("the gradient is not finite: look at the data and the loss first")
