@@ -25,7 +25,6 @@ COLUMN = (X @ _RNG.normal(size=(FEATURES, 1)) + 0.7).astype("float32")
 FLAT = COLUMN[:, 0]
 BINARY = (COLUMN > 0.5).astype("float32")
 NUMBERS = np.digitize(FLAT, [-0.5, 1.0]).astype("int32")
-ONE_HOT = np.eye(CLASSES, dtype="float32")[NUMBERS]
 WEIGHTS = _RNG.uniform(0.1, 1.1, size=ROWS).astype("float32")
 CLASS_WEIGHT = {0: 0.4, 1: 1.7, 2: 2.9}
 TOKENS = _RNG.integers(1, WORDS, size=(ROWS, TIME)).astype("int32")
@@ -63,10 +62,9 @@ def dense(
     return compiled(model, loss, optimizer)
 
 
-def classes(from_logits: bool = True, scale: float = 3.0, sparse: bool = True) -> keras.Model:
-    kind = losses.SparseCategoricalCrossentropy if sparse else losses.CategoricalCrossentropy
-    activation = None if from_logits else "softmax"
-    return dense(kind(from_logits=from_logits), None, CLASSES, activation, scale=scale)
+def classes(from_logits: bool = True, scale: float = 3.0) -> keras.Model:
+    loss = losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    return dense(loss, None, CLASSES, None if from_logits else "softmax", scale=scale)
 
 
 def regular() -> keras.Model:

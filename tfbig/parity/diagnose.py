@@ -30,6 +30,9 @@ from tfbig.parity.replay import gradient
 from tfbig.training import anatomy, surgery
 from tfbig.training import step as our_step
 
+# With fewer examples one cause may give the numbers of another.
+FEW = 6
+
 
 def diagnose(
     model: keras.Model,
@@ -90,6 +93,8 @@ def diagnose(
     batch = judging.batch_of(x, y, sample_weight, class_weight)
     given = x, y, sample_weight
     reference, tolerance, notes = judging.reference_of(model, given, class_weight, batch)
+    if len(batch) < FEW:
+        notes.append(f"{len(batch)} examples tell little apart: give a batch of {FEW} or more")
     call = _ours(model) if loop is None else run.caller(loop)
     with states.unchanged(model):
         taken, returned, seen = run.steps(model, call, batch, steps, tolerance)

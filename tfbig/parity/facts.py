@@ -84,6 +84,7 @@ class Step:
         slots: of the model's optimizer if `fit` had run until here.
         tolerance: the relative difference above which numbers differ: ten times the noise.
         number: of the step, counted from 1.
+        constant_norm: the norm of what is applied, where it is the same in every step.
     """
 
     model: keras.Model
@@ -94,6 +95,7 @@ class Step:
     slots: tuple[np.ndarray, ...]
     tolerance: float
     number: int = 1
+    constant_norm: float | None = None
 
     @property
     def forwards(self) -> list[Forward]:
@@ -117,12 +119,15 @@ class Step:
 
     @property
     def before_fit(self) -> states.State:
-        """The state from which `fit` would take this step."""
-        return states.State(self.begin.values, self.slots)
+        """The state from which the model's optimizer is to make this update: the weights at the
+        moment of the loop's, the slots as `fit` would have them."""
+        used = [f for f in self.forwards if f.used]
+        moment = (*(a.before for a in self.applies[:1]), *(f.before for f in used[:1]), self.begin)
+        return states.State(moment[0].values, self.slots)
 
     def moved(self) -> list[np.ndarray]:
-        """How far the loop moved each weight, in float64."""
-        begin, end = (states.trainable(self.model, s) for s in (self.begin, self.end))
+        """How far the loop's update moved each weight, in float64."""
+        begin, end = (states.trainable(self.model, s) for s in (self.before_fit, self.end))
         return [b.astype("float64") - a.astype("float64") for a, b in zip(begin, end)]
 
     def parts(self) -> list[Part]:

@@ -1,13 +1,14 @@
 """Judges the steps of a loop: the reference, the noise, every step explained, the table."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfbig.parity import state as states
-from tfbig.parity.arrays import error
+from tfbig.parity.arrays import error, norm
 from tfbig.parity.compare import fit_gradients
 from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.explain import Explanation, explain
@@ -84,10 +85,13 @@ def judge(taken: list[Step]) -> Judged:
     make the next one wrong."""
     judged = Judged()
     slots = taken[0].begin.slots
+    constant = _constant_norm(taken)
     for step in taken:
-        step = dataclasses.replace(step, slots=slots)
+        step = dataclasses.replace(step, slots=slots, constant_norm=constant)
         taken[step.number - 1] = step
-        explanation = explain(step, update_only=judged.gradient_differs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Keras says of a hypothesis is not of the loop
+            explanation = explain(step, update_only=judged.gradient_differs)
         judged.gradient_differs |= explanation.gradient_differs
         if not judged.causes and not judged.unexplained:
             judged.number = step.number
@@ -102,11 +106,20 @@ def judge(taken: list[Step]) -> Judged:
                 None if g is None else tf.constant(g * scale, "float32")
                 for g in handover.unscaled(step)
             ]
-            replay_update(step.model, step.before_fit, given)
-            slots = states.take(step.model).slots
+            if any(g is not None for g in given):
+                replay_update(step.model, step.before_fit, given)
+                slots = states.take(step.model).slots
     if not judged.causes and not judged.unexplained:
         judged.number = 1
     return judged
+
+
+def _constant_norm(taken: list[Step]) -> float | None:
+    """The norm of what is applied, where it is the same in all steps: a sign of clipping."""
+    norms = [norm(handover.unscaled(step)) for step in taken if step.applies]
+    if len(norms) < 2 or not all(abs(n - norms[0]) <= 1e-5 * norms[0] for n in norms):
+        return None
+    return norms[0]
 
 
 def table_of(step: Step, reference: list | None) -> Report | None:

@@ -88,6 +88,7 @@ class Apply:
         gradients: as arrays, repeated rows summed.
         given: as the optimizer got them.
         scale: by which the optimizer divides them.
+        before: the model's state before.
     """
 
     optimizer: keras.optimizers.Optimizer
@@ -95,6 +96,7 @@ class Apply:
     given: list[Any]
     variables: list[Any]
     scale: float
+    before: states.State
     at: str | None
     replica: int
 
@@ -125,14 +127,19 @@ class Observer:
             states.assign(optimizer.variables, slots)
 
 
+def is_users(file: str) -> bool:
+    """Whether a file is the user's, and not Keras's, TensorFlow's, ours or Python's."""
+    if file.startswith((*_NOT_THE_USERS, "<frozen", "<string>")):
+        return False
+    return os.path.dirname(file) != os.path.dirname(contextlib.__file__)
+
+
 def site() -> str | None:
     """File and line of the innermost frame that is the user's."""
     frame = inspect.currentframe()
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((*_NOT_THE_USERS, "<frozen", "<string>")) and (
-            os.path.basename(os.path.dirname(name)) != f"python3.{sys.version_info.minor}"
-        ):
+        if is_users(name):
             if "ipykernel_" in name or name.startswith("<ipython"):
                 return f"cell:{frame.f_lineno}"  # the name of its file is another in each run
             with contextlib.suppress(ValueError):
@@ -201,11 +208,15 @@ def _watching_calls(model: keras.Model, seen: Observer) -> Iterator[None]:
         return output
 
     # On the instance, past Keras's own bookkeeping of attributes; as `tap` does.
+    own = vars(model).get("call")
     object.__setattr__(model, "call", call)
     try:
         yield
     finally:
-        object.__delattr__(model, "call")
+        if own is None:
+            object.__delattr__(model, "call")
+        else:
+            object.__setattr__(model, "call", own)
 
 
 @contextlib.contextmanager
@@ -293,6 +304,7 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
                 grads,
                 trainable,
                 loss_scale(self),
+                states.take(seen.model),
                 site(),
                 _replica(),
             )

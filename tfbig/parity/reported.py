@@ -11,7 +11,6 @@ from tfbig.parity import state as states
 from tfbig.parity.causes import logs
 from tfbig.parity.causes.row import Row, found
 from tfbig.parity.facts import Batch, Step
-from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import gradient
 from tfbig.training import surgery
 
@@ -89,7 +88,7 @@ def _totals(taken: list[Step]) -> tuple[list[float], list[float]]:
     for step in taken:
         _, total = gradient(step.model, step.begin, step.batch)
         if len(step.gradients) == 1 and step.replicas == 1:
-            scale = loss_scale(step.applies[0].optimizer) if step.applies else 1.0
+            scale = step.applies[0].scale if step.applies else 1.0
             total = float(sum(t.sum() for t in step.gradients[0].target)) / scale
         totals.append(total)
         penalties.append(float(sum(tf.reduce_sum(p) for p in step.model.losses)))

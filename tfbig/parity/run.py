@@ -10,7 +10,15 @@ import tensorflow as tf
 
 from tfbig.parity import state as states
 from tfbig.parity.facts import Batch, Step
-from tfbig.parity.observe import Apply, Event, Forward, Observer, TapeGradient, observing
+from tfbig.parity.observe import (
+    Apply,
+    Event,
+    Forward,
+    Observer,
+    TapeGradient,
+    is_users,
+    observing,
+)
 
 _MODEL_NAMES = {"model", "net", "network", "self", "m"}
 
@@ -38,7 +46,10 @@ def caller(loop: Callable) -> Callable[[keras.Model, Batch], Any]:
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values()):
         return lambda model, batch: loop(model, batch.x, batch.y, batch.sample_weight)
     names = [p.name for p in parameters]
-    optional = len(inspect.signature(function).parameters) - len(names)
+    takes_weight = any(
+        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty and "weight" in p.name
+        for p in inspect.signature(function).parameters.values()
+    )
     takes_model = bool(names) and (names[0] in _MODEL_NAMES or len(names) == 4)
     rest = len(names) - takes_model
     if rest not in (1, 2, 3):
@@ -52,7 +63,7 @@ def caller(loop: Callable) -> Callable[[keras.Model, Batch], Any]:
         if rest == 1 and batch.y is not None:
             last = given if batch.sample_weight is not None else given[:2]
             arguments: tuple = (last,)
-        elif rest == 2 and optional and batch.sample_weight is not None:
+        elif rest == 2 and takes_weight and batch.sample_weight is not None:
             arguments = given
         else:
             arguments = given[:rest]
@@ -95,7 +106,7 @@ def _raised(error: Exception, when: str) -> LoopError:
     frame, where = error.__traceback__, None
     while frame is not None:  # the last frame that is nobody's library
         name = frame.tb_frame.f_code.co_filename
-        if not any(f"/{library}/" in name for library in ("keras", "tensorflow", "tfbig/parity")):
+        if is_users(name):
             where = f"{name}:{frame.tb_lineno}"
         frame = frame.tb_next
     return LoopError(

@@ -118,7 +118,7 @@ D46 = Row(
     "draw a new order in each epoch: rng.permutation(n) inside the loop over epochs",
     same_order,
     sees=EPOCH,
-    threads=("models PR#6980",),
+    threads=("models#6980",),
 )
 D66 = Row(
     "D66",

@@ -54,10 +54,7 @@ def broadcast(head: Head, batch: Batch) -> list[Variant]:
         return head.loss(labels, rows[1], weight)
 
     said = f"the loss is the mean over {n} x {n} pairs: each prediction meets every label"
-    variants = [(dataclasses.replace(head, loss=each_with_each), said)]
-    if head.sample_weight is not None:
-        variants.append((dataclasses.replace(head, loss=each_with_each, sample_weight=None), said))
-    return variants
+    return [(dataclasses.replace(head, loss=each_with_each), said)]
 
 
 def without_weight(head: Head, batch: Batch) -> list[Variant]:

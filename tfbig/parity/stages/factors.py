@@ -7,6 +7,7 @@ import numpy as np
 from tfbig.parity.arrays import error, ledger, plus
 from tfbig.parity.causes import loss as loss_rows
 from tfbig.parity.causes import scale as scale_rows
+from tfbig.parity.causes import update as update_rows
 from tfbig.parity.causes.row import Row
 from tfbig.parity.facts import Part, Step
 from tfbig.parity.stages import handover
@@ -111,6 +112,10 @@ def _by_scale(
         row, said, other, also = pairs[0]
         out.add(step, row, f"every gradient is {factor:.6g} times fit's: {said}; {also}", where)
         out.add(step, other, f"every gradient is {factor:.6g} times fit's: {said}; {also}", where)
+        return
+    if step.constant_norm is not None and factor < 1:
+        said = f"what is applied has the norm {step.constant_norm:.6g} in every step"
+        out.add(step, update_rows.D30, said, step.applies[0].at)
         return
     out.give_up(
         f"every gradient is {factor:.6g} times fit's (cosine 1), which is no count of examples, "

@@ -7,31 +7,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig.parity.arrays import Arrays, Ledger, ledger
+from tfbig.parity.arrays import Arrays, Ledger, ledger, norm
 from tfbig.parity.causes import forward as forward_rows
 from tfbig.parity.causes import loss as loss_rows
 from tfbig.parity.causes.row import Row
 from tfbig.parity.facts import Part, Step
-from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import Forward, Head
 from tfbig.parity.stages.explanation import Explanation, between, near
 from tfbig.parity.stages.labels import other_labels
 from tfbig.training import anatomy
 
-
-def _columns(replay: Forward, heads: Sequence[Head]) -> dict[str, Arrays]:
-    return {str(i): replay.deltas(head.value) for i, head in enumerate(heads)}
-
-
-def _fit(replay: Forward, deltas: Arrays, heads: Sequence[Head]) -> Ledger:
-    try:
-        return ledger(deltas, _columns(replay, heads))
-    except (
-        ValueError,
-        TypeError,
-        tf.errors.InvalidArgumentError,
-    ):  # shapes that do not go together
-        return Ledger({}, float("inf"))
+# What a hypothesis raises where its shapes do not go together.
+_OTHER_SHAPES = (ValueError, TypeError, tf.errors.InvalidArgumentError)
 
 
 def explain(
@@ -41,6 +28,8 @@ def explain(
     batch, where = part.batch, between(part)
     heads = replay.heads(batch.y, batch.sample_weight, batch.x)
     weights = [float(head.weight) for head in heads]
+    if norm(deltas) == 0:
+        return _vanished(step, part, replay, heads, out), weights
     plain = _fit(replay, deltas, heads)
     if plain.error <= step.tolerance:
         return list(plain.coefficients.values()), weights
@@ -72,6 +61,18 @@ def explain(
         *(*loss_rows.LOSS, forward_rows.D02_INPUTS, loss_rows.D57),
     )
     return None, weights
+
+
+def _vanished(
+    step: Step, part: Part, replay: Forward, heads: Sequence[Head], out: Explanation
+) -> list[float] | None:
+    """A loss whose gradient is exactly zero: all examples beyond the clip of probabilities."""
+    for rows, variant, said in _variants(replay, heads, part.batch, pairs=False):
+        if all(norm(replay.deltas(head.value)) == 0 for head in variant):
+            out.add(step, rows[0], said[0] + ", and it is exactly zero", between(part))
+            return [_scale(step)] * len(heads)
+    out.give_up(f"loss ({between(part)}): its gradient is exactly zero", *loss_rows.LOSS)
+    return None
 
 
 def _variants(
@@ -150,9 +151,19 @@ def _besides(
             yield loss_rows.D58, said, [float(np.mean(list(result.coefficients.values())))]
 
 
+def _fit(replay: Forward, deltas: Arrays, heads: Sequence[Head]) -> Ledger:
+    """The loop's gradients by the outputs as a sum of those of heads, each times a factor."""
+    try:
+        columns = {str(i): replay.deltas(head.value) for i, head in enumerate(heads)}
+        return ledger(deltas, columns)
+    except _OTHER_SHAPES:
+        return Ledger({}, float("inf"))
+
+
+def _scale(step: Step) -> float:
+    return step.applies[0].scale if step.applies else 1.0
+
+
 def _is_one(step: Step, part: Part, factors: list[float]) -> bool:
     """Whether the factors are those of a loss as `fit` has it."""
-    scale = loss_scale(step.applies[0].optimizer) if step.applies else 1.0
-    return all(near(f / scale, v) for f in factors for v in (1.0,)) or all(
-        near(f / scale, part.share) for f in factors
-    )
+    return any(all(near(f / _scale(step), due) for f in factors) for due in (1.0, part.share))

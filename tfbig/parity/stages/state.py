@@ -15,6 +15,8 @@ def explain(step: Step, after: states.State, out: Explanation) -> None:
         return  # each part has statistics and draws seeds of its own
     metrics = {id(v) for v in step.model.metrics_variables}
     trained = {id(v) for v in step.model.trainable_variables}
+    # Told of by `start.frozen`.
+    trained |= {id(v) for apply in step.applies for v in apply.variables}
     odd = []
     for v, begin, fit, loop in zip(
         states.variables(step.model), step.begin.values, after.values, step.end.values

@@ -32,7 +32,7 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
         said = f"apply is called once more with gradients that are all zero ({empty[0].at})"
         out.add(step, epoch_rows.D66, said, empty[0].at)
     given = _given(step, gradient)
-    begin = states.trainable(step.model, step.begin)
+    begin = states.trainable(step.model, step.before_fit)
     aim = step.moved()
 
     def moved(change: rows.Changed) -> list[np.ndarray]:
@@ -46,6 +46,9 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
     if _same(aim, stock, begin, step.tolerance):
         _slots(step, where, out)
         repeated.explain(step, given, stock, _moved, where, out)
+        return
+    if not any(np.any(m) for m in aim):
+        out.give_up(f"update ({where}): the loop moves no weight")
         return
     options = [
         (row, change)
@@ -84,9 +87,6 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
             )
             out.add(step, rows.D37, said, where)
             return
-    if np.all([not np.any(m) for m in aim]):
-        out.give_up(f"update ({where}): the loop moves no weight")
-        return
     out.give_up(
         f"update ({where}): the weights move otherwise, by {error(aim, stock):.2g}, than the "
         f"model's optimizer moves them with this gradient",
@@ -204,8 +204,10 @@ def not_finite(step: Step, out: Explanation) -> None:
     """A gradient that is not finite: whether `fit` would have skipped the step."""
     where = step.applies[0].at if step.applies else None
     scaled = isinstance(step.model.optimizer, keras.optimizers.LossScaleOptimizer)
-    moved = any(np.any(~np.isfinite(m)) for m in step.moved())
-    if scaled and moved:
+    moved = any(np.any(m) for m in step.moved())  # NaN counts
+    if scaled and not moved:
+        return  # left out, as fit leaves it out
+    if scaled:
         out.add(step, rows.D27, "the gradient is not finite, and the loop applies it", where)
     else:
         out.give_up("the gradient is not finite: look at the data and the loss first")
