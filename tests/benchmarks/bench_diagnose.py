@@ -213,15 +213,15 @@ class Runner:
         self.pool = None
         if jobs > 1:
             context = multiprocessing.get_context("spawn")
-            self.pool = concurrent.futures.ProcessPoolExecutor(
-                jobs, context, max_tasks_per_child=50
-            )
+            self.pool = concurrent.futures.ProcessPoolExecutor(jobs, context)
 
     def __call__(self, cases: list[Case]) -> list[Outcome]:
         each = self.pool.map if self.pool else map
         outcomes = []
         for outcome in each(run, cases, itertools.repeat(self.stub)):
             outcomes.append(outcome)
+            if len(outcomes) % 50 == 0:
+                print(f"  ... {len(outcomes)} of {len(cases)}", flush=True)
             if not outcome.reason and not outcome.right:
                 print(f"  {outcome.name}: {outcome.reported}", outcome.error, flush=True)
         return outcomes

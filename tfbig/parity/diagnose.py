@@ -103,6 +103,8 @@ def diagnose(
         reported.of_steps(taken, returned, judged, notes, own=loop is None)
         first = judged.number == 1
         table = judging.table_of(taken[judged.number - 1], reference if first else None)
+        if reference is None and not judged.causes:
+            table = None  # fit and the loop leave this step out: there is nothing to compare
         parted = None
         if judged.unexplained:
             parted = parting(taken[judged.number - 1], call)

@@ -51,9 +51,9 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: dict | None) -> B
 
 def reference_of(
     model: keras.Model, given: tuple, class_weight: dict | None, batch: Batch
-) -> tuple[list, float, list[str]]:
+) -> tuple[list | None, float, list[str]]:
     """`fit`'s gradients on `given`, `(x, y, sample_weight)`; the tolerance, ten times what they
-    differ by from a replay's; and notes."""
+    differ by from a replay's; and notes. `None` for gradients if `fit` leaves the step out."""
     with states.unchanged(model), anatomy.stock_steps(model):
         begin = states.take(model)
         reference = None
@@ -67,7 +67,7 @@ def reference_of(
                 raise
         replayed, _ = gradient(model, begin, batch)
     if reference is None:
-        return replayed, 2e-2, ["fit leaves this step out: its scaled gradient is not finite"]
+        return None, 2e-2, ["fit leaves this step out: its scaled gradient is not finite"]
     half = states.in_half_precision(model)
     floor = max(error(reference, replayed), 2e-3 if half else 1e-6)
     notes = []

@@ -47,7 +47,9 @@ def caller(loop: Callable) -> Callable[[keras.Model, Batch], Any]:
         return lambda model, batch: loop(model, batch.x, batch.y, batch.sample_weight)
     names = [p.name for p in parameters]
     takes_weight = any(
-        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty and "weight" in p.name
+        p.kind is p.POSITIONAL_OR_KEYWORD
+        and p.default is not p.empty
+        and ("weight" in p.name or p.name in ("w", "sw"))
         for p in inspect.signature(function).parameters.values()
     )
     takes_model = bool(names) and (names[0] in _MODEL_NAMES or len(names) == 4)
