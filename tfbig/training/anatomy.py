@@ -120,6 +120,11 @@ def loss_with(loss: LossFunctionWrapper, **changes: Any) -> LossFunctionWrapper:
     )
 
 
+def reduced_like(loss: LossFunctionWrapper, function: Any) -> LossFunctionWrapper:
+    """A function `(y, y_pred) -> a value for each example` with masks, weights and mean of a loss."""
+    return LossFunctionWrapper(function, reduction=loss.reduction)
+
+
 def is_sparse_crossentropy(loss: Any) -> bool:
     """Whether a loss takes class numbers."""
     return isinstance(loss, LossFunctionWrapper) and loss.fn is sparse_categorical_crossentropy

@@ -193,12 +193,12 @@ def labels_of_another_kind(head: Head, batch: Batch) -> list[Variant]:
         return []
     from_logits = (anatomy.loss_arguments(head.loss) or {}).get("from_logits", False)
 
-    def spread(y: Any, y_pred: Any, w: Any) -> tf.Tensor:
+    def spread(y: Any, y_pred: Any) -> tf.Tensor:
         labels = ops.cast(ops.reshape(y, (*y_pred.shape[:-1], 1)), "float32")
         logits = anatomy.logits(y_pred)
         known = from_logits or logits is not y_pred
         log_p = ops.log_softmax(logits) if known else ops.log(y_pred + 1e-7)
-        return ops.mean(ops.sum(-labels * log_p, axis=-1))
+        return ops.sum(-labels * log_p, axis=-1)
 
     said = "it is the gradient with the class number as the target of every class"
     first, n = ops.zeros_like(y), len(batch)
@@ -220,7 +220,7 @@ def labels_of_another_kind(head: Head, batch: Batch) -> list[Variant]:
     if len(p.shape) != 2 or n * n * p.shape[-1] > MOST_PAIRS:
         pairs = []
     return pairs + [
-        (dataclasses.replace(head, loss=spread), said),
+        (dataclasses.replace(head, loss=anatomy.reduced_like(head.loss, spread)), said),
         (
             dataclasses.replace(head, y=first),
             "it is the gradient with class 0 for every label: argmax of a column of numbers",
