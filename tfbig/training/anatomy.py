@@ -121,7 +121,7 @@ def loss_with(loss: LossFunctionWrapper, **changes: Any) -> LossFunctionWrapper:
 
 
 def reduced_like(loss: LossFunctionWrapper, function: Any) -> LossFunctionWrapper:
-    """A function `(y, y_pred) -> a value for each example` with masks, weights and mean of a loss."""
+    """A function of `(y, y_pred)` with the masks, the weights and the mean of a loss."""
     return LossFunctionWrapper(function, reduction=loss.reduction)
 
 

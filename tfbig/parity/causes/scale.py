@@ -34,6 +34,8 @@ def summed(step: Step, part: Part) -> Factors:
     if shape and math.prod(shape) not in counts and shape[-1] > 1:
         counts[math.prod(shape)] = f"the outputs have {math.prod(shape)} elements"
         counts.setdefault(shape[-1], f"each output has {shape[-1]} elements")
+    for valid, _ in _valid(part):
+        counts.setdefault(valid, f"{valid} places are valid")
     return [(f, said) for c, said in counts.items() for f in (float(c), 1.0 / c)]
 
 
@@ -48,16 +50,17 @@ def by_the_sum_of_weights(step: Step, part: Part) -> Factors:
 
 def by_all_and_not_by_the_valid(step: Step, part: Part) -> Factors:
     """D18: divided by all places, where Keras divides by those that the mask leaves."""
-    outputs = [o for f in part.forwards for o in f.outputs]
-    masks = [anatomy.mask(o) for o in outputs if anatomy.mask(o) is not None]
-    factors = []
-    for mask in masks:
-        total, valid = int(tf.size(mask)), int(tf.reduce_sum(tf.cast(mask, "int32")))
-        factors.append((valid / total, f"{valid} of {total} places are valid"))
-        factors.append((float(valid), f"{valid} places are valid, and nothing divides by them"))
-        # Summed over the places of an example, divided by the examples.
-        factors.append((valid / len(part.batch), f"{valid} valid places in {len(part.batch)} rows"))
-    return factors
+    return [(valid / all_, f"{valid} of {all_} places are valid") for valid, all_ in _valid(part)]
+
+
+def _valid(part: Part) -> list[tuple[int, int]]:
+    """For each output with a mask: how many places are valid, and how many there are."""
+    masks = [anatomy.mask(o) for f in part.forwards for o in f.outputs]
+    return [
+        (int(tf.reduce_sum(tf.cast(mask, "int32"))), int(tf.size(mask)))
+        for mask in masks
+        if mask is not None
+    ]
 
 
 def of_the_tokens(step: Step, part: Part) -> Factors:
@@ -66,7 +69,10 @@ def of_the_tokens(step: Step, part: Part) -> Factors:
     if len(shape) < 3:
         return []
     time = shape[1]
-    return [(f, f"the sequence has {time} places") for f in (float(time), 1.0 / time)]
+    n = len(part.batch)
+    masked = [(v / n, f"{v} valid places in {n} sequences") for v, _ in _valid(part)]
+    said = f"the sequence has {time} places"
+    return [(float(time), said), (1.0 / time, said), *masked]
 
 
 def of_the_micro_batches(step: Step, part: Part) -> Factors:
