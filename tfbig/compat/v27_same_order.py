@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+from tensorflow.python.eager import context
 
 from tfbig.compat import trial
 
@@ -59,6 +60,11 @@ def permutation(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     True
     """
     return np.random.default_rng([seed, epoch]).permutation(num_samples)
+
+
+def seeded() -> bool:
+    """Whether a seed is set for the whole program: then stock `fit` repeats its order."""
+    return context.global_seed() is not None
 
 
 def whole(adapter: ArrayDataAdapter) -> Any:

@@ -111,6 +111,11 @@ def _gradients(model: keras.Model, step: Callable[[], Any], who: str) -> list[np
         for v, old in zip(model.trainable_variables, before, strict=True)
         if not np.array_equal(v.numpy(), old, equal_nan=True)
     ]
+    if moved and who == "model.fit":
+        raise ValueError(
+            f"The forward pass itself changes {moved[0]} (as SpectralNormalization does): what "
+            f"fit and a loop do to it cannot be told apart from that. Compare without the layer."
+        )
     if moved:
         raise ValueError(
             f"{who} changed {moved[0]} past model.optimizer. A loop under comparison applies its "

@@ -82,6 +82,12 @@ def diagnose(
     >>> [cause.id for cause in diagnose(model, x, x[:, :1] + 1, loop=step).causes]
     ['D11']
     """
+    for function in (loop, train):
+        if function is not None and not callable(function):
+            raise ValueError(f"A loop is a function, and {function!r} was given.")
+    for name, number in (("steps", steps), ("epochs", epochs), ("batch_size", batch_size)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}; at least 1 is expected.")
     if loop is not None and train is not None:
         raise ValueError("Give a loop, which takes one step, or a train, which takes all.")
     _check_data(x, train is not None)

@@ -8,10 +8,12 @@ are replayed (`causes/`), and only one that reproduces the loop's numbers is nam
 one stage does not hide one in the next.
 """
 
+import dataclasses
+
 import numpy as np
 
 from tfbig.parity import state as states
-from tfbig.parity.arrays import error
+from tfbig.parity.arrays import Arrays, error
 from tfbig.parity.causes.forward import D06
 from tfbig.parity.facts import Part, Step
 from tfbig.parity.observe import Apply, TapeGradient
@@ -30,8 +32,25 @@ def explain(step: Step, update_only: bool = False) -> Explanation:
             wrong with it.
     """
     out = Explanation()
+    if not step.known:
+        out.notes.append(
+            "which rows of the data a step saw cannot be told (rows that repeat, or random "
+            "augmentation): the gradients are not judged, only what is made of them"
+        )
+        if step.applies:
+            update.explain(step, handover.unscaled(step), out)
+        return out
     parts = step.parts()
+    wanted, _ = fit_gradient(step.model, step.begin, step.batch)
+    after = states.take(step.model)
+    applied = handover.unscaled(step)
+    if not _finite(wanted):
+        out.notes.append("fit's gradient is not finite either: look at the data and the loss")
+        return out
     if not parts:
+        if applied and error(wanted, applied) <= step.tolerance:
+            update.explain(step, applied, out)  # the model's parts were called one by one
+            return out
         start.without_outputs(step, out)
         _, given = handover.given(step)
         if given is not None and any(np.any(g) for g in given if g is not None):
@@ -40,15 +59,12 @@ def explain(step: Step, update_only: bool = False) -> Explanation:
     start.frozen(step, out)
     events: list[TapeGradient | Apply] = [*step.gradients, *step.applies]
     numbers = [g for event in events for g in _gradients_of(event)]
-    if not all(np.isfinite(g).all() for g in numbers):
+    if not _finite(numbers):
         update.not_finite(step, out)
         return out
     if update_only:
         update.explain(step, handover.unscaled(step), out)
         return out
-    wanted, _ = fit_gradient(step.model, step.begin, step.batch)
-    after = states.take(step.model)
-    applied = handover.unscaled(step)
     if error(wanted, applied) <= step.tolerance:
         # In whatever way the loop got there: as it should be.
         update.explain(step, applied, out)
@@ -71,21 +87,26 @@ def _part(step: Step, part: Part, out: Explanation) -> PartResult:
     replays = [start.forward(step, seen, out) for seen in part.forwards]
     totals: list[float] | None = None
     weights: list[float] = []
-    for replay, seen in zip(replays, part.forwards):
+    for replay, seen, batch in zip(replays, part.forwards, part.batches):
         found = None
         if replay is not None:
-            found, weights = loss.explain(step, part, replay, part.deltas_of(seen), out)
+            part_ = dataclasses.replace(part, batch=batch, share=len(batch) / len(step.batch))
+            found, weights = loss.explain(step, part_, replay, part.gradient.deltas_of(seen), out)
         if found is None:
             totals = None
             break
         # Two passes over the same batch that both feed the loss: their shares add up.
         totals = found if totals is None else [a + b for a, b in zip(totals, found)]
-    if len(part.forwards) > 1:
+    if part.repeated:
         said = f"{len(part.forwards)} forward passes over one batch feed the loss"
         out.add(step, D06, said, part.forwards[1].at)
     penalties = gradient.explain(step, part, [r for r in replays if r is not None], out)
     raw = step.by_variable(part.gradient.values, part.gradient.sources)
     return PartResult(totals, weights, penalties, raw, replays[0])
+
+
+def _finite(arrays: Arrays) -> bool:
+    return all(np.isfinite(a).all() for a in arrays if a is not None)
 
 
 def _gradients_of(event: TapeGradient | Apply) -> list[np.ndarray]:

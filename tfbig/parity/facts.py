@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tfbig.parity import state as states
+from tfbig.parity.arrays import total
 from tfbig.parity.observe import Apply, Event, Forward, TapeGradient
 
 
@@ -56,6 +57,7 @@ class Part:
         forwards: that the loss used; mostly one.
         gradient: what the tape returned.
         batch: the rows of the batch that it saw.
+        batches: the rows that each forward pass saw.
         share: their part of the batch.
         same_rows: whether the rows could be told: the model was called with them as they are.
     """
@@ -63,13 +65,15 @@ class Part:
     forwards: list[Forward]
     gradient: TapeGradient
     batch: Batch
+    batches: list[Batch]
     share: float
     same_rows: bool
 
-    def deltas_of(self, forward: Forward) -> list[np.ndarray | None]:
-        """The gradients of a forward pass's outputs."""
-        pairs = zip(self.gradient.forwards, self.gradient.deltas)
-        return next(deltas for seen, deltas in pairs if seen is forward)
+    @property
+    def repeated(self) -> bool:
+        """Whether the model was called with the same inputs more than once."""
+        first, *others = self.forwards
+        return any(same_inputs(first.x, other.x) for other in others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,7 @@ class Step:
         slots: of the model's optimizer if `fit` had run until here.
         tolerance: the relative difference above which numbers differ: ten times the noise.
         number: of the step, counted from 1.
+        known: whether the rows of the batch are known, and with them the labels.
         constant_norm: the norm of what is applied, where it is the same in every step.
     """
 
@@ -95,6 +100,7 @@ class Step:
     slots: tuple[np.ndarray, ...]
     tolerance: float
     number: int = 1
+    known: bool = True
     constant_norm: float | None = None
 
     @property
@@ -132,24 +138,30 @@ class Step:
 
     def parts(self) -> list[Part]:
         """The gradients of the step with the rows of the batch from which they come."""
-        gradients = [g for g in self.gradients if any(f.used for f in g.forwards)]
-        sizes = [_rows(g) for g in gradients]
-        total = len(self.batch)
-        parts, offset = [], 0
-        for gradient, size in zip(gradients, sizes):
-            forwards = [
-                f
-                for f, deltas in zip(gradient.forwards, gradient.deltas)
-                if any(d is not None for d in deltas)
-            ]
-            if size == total or sum(sizes) != total:
-                rows = np.arange(total)
+        groups: list[tuple[list[Forward], list[TapeGradient]]] = []
+        for gradient in self.gradients:
+            used = gradient.used()
+            if not used:
+                continue
+            group = next((g for g in groups if any(f in g[0] for f in used)), None)
+            if group is None:
+                groups.append((list(used), [gradient]))
             else:
-                rows = np.arange(offset, offset + size)
-                offset += size
-            batch = self.batch if len(rows) == total else self.batch.rows(rows)
-            same = all(_same(f.x, batch.x) for f in forwards)
-            parts.append(Part(forwards, gradient, batch, len(rows) / total, same))
+                group[0].extend(f for f in used if f not in group[0])
+                group[1].append(gradient)
+        whole = len(self.batch)
+        sizes = [_size([states.size(f.x) for f in forwards], whole) for forwards, _ in groups]
+        parts, offset = [], 0
+        for (forwards, gradients), size in zip(groups, sizes):
+            begin = 0
+            if sum(sizes) == whole:
+                begin, offset = offset, offset + size
+            rows = np.arange(begin, min(begin + size, whole))
+            batch = self.batch if len(rows) == whole else self.batch.rows(rows)
+            batches = _split(batch, [states.size(f.x) for f in forwards])
+            same = all(same_inputs(f.x, b.x) for f, b in zip(forwards, batches))
+            share = len(rows) / whole
+            parts.append(Part(forwards, merged(gradients), batch, batches, share, same))
         return parts
 
     def index(self, variable: Any) -> int | None:
@@ -169,16 +181,50 @@ class Step:
         return out
 
 
-def _rows(gradient: TapeGradient) -> int:
-    forward = next(
-        f
-        for f, deltas in zip(gradient.forwards, gradient.deltas)
-        if any(d is not None for d in deltas)
+def _size(sizes: list[int], total: int) -> int:
+    """How many rows of the batch some forward passes saw: all, or a part each."""
+    return total if max(sizes) >= total else min(sum(sizes), total)
+
+
+def _split(batch: Batch, sizes: list[int]) -> list[Batch]:
+    """The rows of each of some forward passes: one after the other, or all the same."""
+    if len(sizes) == 1 or sum(sizes) != len(batch):
+        return [batch] * len(sizes)
+    ends = np.cumsum(sizes)
+    return [batch.rows(np.arange(end - size, end)) for size, end in zip(sizes, ends)]
+
+
+def merged(gradients: list[TapeGradient]) -> TapeGradient:
+    """Several gradients of the same forward passes as one: of other variables, or of parts of the
+    loss, which add up."""
+    first = gradients[0]
+    if len(gradients) == 1:
+        return first
+    sources: list[Any] = []
+    values: list[np.ndarray | None] = []
+    for gradient in gradients:
+        for source, value in zip(gradient.sources, gradient.values):
+            place = next((i for i, s in enumerate(sources) if s is source), None)
+            if place is None:
+                sources.append(source)
+                values.append(value)
+            else:
+                values[place] = total([values[place], value])
+    asked = sum(len(g.sources) for g in gradients)
+    forwards = list({id(f): f for g in gradients for f in g.forwards}.values())
+    deltas = []
+    for forward in forwards:
+        columns = [g.deltas_of(forward) for g in gradients if forward in g.forwards]
+        # Of other variables: one loss, asked several times. Of the same: parts of the loss.
+        once = asked == len(sources)
+        deltas.append(columns[0] if once else [total(column) for column in zip(*columns)])
+    return dataclasses.replace(
+        first, sources=sources, values=values, forwards=forwards, deltas=deltas
     )
-    return states.size(forward.x)
 
 
-def _same(a: Any, b: Any) -> bool:
+def same_inputs(a: Any, b: Any) -> bool:
+    """Whether two inputs, or nests of such, are equal."""
     a, b = keras.tree.flatten(a), keras.tree.flatten(b)
     return len(a) == len(b) and all(
         u is v or (u is not None and v is not None and np.array_equal(u, v)) for u, v in zip(a, b)

@@ -33,8 +33,9 @@ def diagnosis(
     """The diagnosis that follows; what was ruled out is told where something is unexplained."""
     named = {cause.id for cause in judged.causes}
     ruled_out = tuple(sorted(set(judged.tried) - named))
+    said = (*judged.notes, *notes)
     return Diagnosis(
-        tuple(judged.causes), tuple(judged.unexplained), parted, ruled_out, tuple(notes), table
+        tuple(judged.causes), tuple(judged.unexplained), parted, ruled_out, said, table
     )
 
 
@@ -96,11 +97,12 @@ def judge(taken: list[Step]) -> Judged:
         if not judged.causes and not judged.unexplained:
             judged.number = step.number
             judged.unexplained, judged.tried = explanation.unexplained, explanation.tried
+        judged.notes += [note for note in explanation.notes if note not in judged.notes]
         known = {cause.id for cause in judged.causes}
         judged.causes += [c for c in explanation.causes if c.id not in known]
-        # What fit's optimizer would have by now, if the loop has one of its own.
+        # What fit's optimizer would have by now, if the loop has one of its own or none.
         slots = step.end.slots
-        if step.applies and step.applies[0].optimizer is not step.model.optimizer:
+        if not step.applies or step.applies[0].optimizer is not step.model.optimizer:
             scale = loss_scale(step.model.optimizer)
             given = [
                 None if g is None else tf.constant(g * scale, "float32")

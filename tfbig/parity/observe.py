@@ -32,6 +32,9 @@ _NOT_THE_USERS = tuple(
 )
 
 
+MOST_STATES = 400  # kept of one run, so that a long training does not fill the memory
+
+
 @dataclasses.dataclass(eq=False)
 class Forward:
     """One call of the model.
@@ -79,6 +82,16 @@ class TapeGradient:
     at: str | None
     replica: int
 
+    def used(self) -> list[Forward]:
+        """The forward passes that the loss depends on."""
+        pairs = zip(self.forwards, self.deltas)
+        return [f for f, deltas in pairs if any(d is not None for d in deltas)]
+
+    def deltas_of(self, forward: Forward) -> list[np.ndarray | None]:
+        """The gradients of a forward pass's outputs."""
+        pairs = zip(self.forwards, self.deltas)
+        return next(deltas for seen, deltas in pairs if seen is forward)
+
 
 @dataclasses.dataclass(eq=False)
 class Apply:
@@ -117,9 +130,18 @@ class Observer:
         # Optimizers of the loop's own, and the slots with which they began.
         self.own: dict[int, tuple[keras.optimizers.Optimizer, tuple[np.ndarray, ...]]] = {}
 
-    def of(self, kind: type) -> list:
-        """The events of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
+        self._taken: list[states.State] = []
+
+    def take(self) -> states.State:
+        """The model's state; after many steps the last one taken: each is a copy of all weights."""
+        if len(self._taken) < MOST_STATES:
+            self._taken.append(states.take(self.model))
+        return self._taken[-1]
+
+    def fresh(self, events: list[Event]) -> bool:
+        """Whether each event has the state of its own moment, and not the last one taken."""
+        states_ = [e.before for e in events if not isinstance(e, TapeGradient)]
+        return len(self._taken) < MOST_STATES or all(s is not self._taken[-1] for s in states_)
 
     def restore_own_optimizers(self) -> None:
         """Puts the slots of the loop's own optimizers back."""
@@ -178,16 +200,16 @@ def _replaced(owner: Any, name: str, new: Callable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watching_calls(model: keras.Model, seen: Observer) -> Iterator[None]:
-    original = model.call
+    original = keras.Layer.__call__
 
     @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if seen.calling[get_ident()]:
-            return original(*args, **kwargs)
-        before, at = states.take(model), site()
+    def call(self: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if self is not model or seen.calling[get_ident()]:
+            return original(self, *args, **kwargs)
+        before, at = seen.take(), site()
         seen.calling[get_ident()] += 1
         try:
-            output = original(*args, **kwargs)
+            output = original(self, *args, **kwargs)
         finally:
             seen.calling[get_ident()] -= 1
         leaves = [leaf for leaf in keras.tree.flatten(output) if tf.is_tensor(leaf)]
@@ -207,16 +229,9 @@ def _watching_calls(model: keras.Model, seen: Observer) -> Iterator[None]:
             )
         return output
 
-    # On the instance, past Keras's own bookkeeping of attributes; as `tap` does.
-    own = vars(model).get("call")
-    object.__setattr__(model, "call", call)
-    try:
+    # On the class: before Keras casts the inputs, and past a `call` of the instance's own.
+    with _replaced(keras.Layer, "__call__", call):
         yield
-    finally:
-        if own is None:
-            object.__delattr__(model, "call")
-        else:
-            object.__setattr__(model, "call", own)
 
 
 @contextlib.contextmanager
@@ -238,21 +253,26 @@ def _watching_tapes(seen: Observer) -> Iterator[None]:
     @functools.wraps(gradient)
     def asked(tape: tf.GradientTape, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         flat = keras.tree.flatten(sources)
-        if not any(_is_variable(source) for source in flat):
+        goal = keras.tree.flatten(target)
+        # A jacobian is traced as a graph whatever is asked for; there are no numbers in it.
+        if not any(map(_is_variable, flat)) or any(map(tf.is_symbolic_tensor, goal)):
             return gradient(tape, target, sources, *args, **kwargs)
+        zeros = tf.UnconnectedGradients.ZERO in (*args, *kwargs.values())
         forwards = [f for f in _since_last_update(seen.events) if f.replica == _replica()]
         heads = [[anatomy.logits(o) for o in f.outputs if o.dtype.is_floating] for f in forwards]
         extra = [head for of_one in heads for head in of_one]
         result = gradient(tape, target, [*flat, *extra], *args, **kwargs)
         deltas, rest = [], result[len(flat) :]
         for forward, of_one in zip(forwards, heads):
-            deltas.append([dense(g) for g in rest[: len(of_one)]])
+            of_this = [dense(g) for g in rest[: len(of_one)]]
+            # Asked for zeros, the tape returns them also for an output that the loss does not use.
+            deltas.append([None if zeros and not np.any(d) else d for d in of_this])
             rest = rest[len(of_one) :]
             forward.used = forward.used or any(d is not None for d in deltas[-1])
         values = result[: len(flat)]
         seen.events.append(
             TapeGradient(
-                [np.asarray(t) for t in keras.tree.flatten(target) if t is not None],
+                [np.asarray(t) for t in goal if t is not None],
                 flat,
                 [dense(g) for g in values],
                 values,
@@ -291,8 +311,8 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
         if seen.applying[get_ident()]:  # of an optimizer inside another
             return original(self, grads, trainable_variables)
         grads = list(grads)
-        trainable = self.variables if trainable_variables is None else trainable_variables
-        trainable = list(trainable)
+        known = anatomy.trained_by(self)
+        trainable = list(known if trainable_variables is None else trainable_variables)
         if not self.built:
             self.build(trainable)
         if self is not seen.model.optimizer and id(self) not in seen.own:
@@ -304,7 +324,7 @@ def _watching_updates(cls: type, seen: Observer) -> Iterator[None]:
                 grads,
                 trainable,
                 loss_scale(self),
-                states.take(seen.model),
+                seen.take(),
                 site(),
                 _replica(),
             )

@@ -113,13 +113,19 @@ def _raised(error: Exception, when: str) -> LoopError:
         frame = frame.tb_next
     return LoopError(
         f"The loop raised {type(error).__name__} {when}{f' ({where})' if where else ''}: {error}\n"
-        f"It was run eagerly, with tensors (x, y, sample_weight); the model is as it was. Mend "
-        f"this first, then diagnose again."
+        f"A loop is run eagerly, with tensors; it gets the model first if it has four arguments or "
+        f"its first is called model. Mend this first, then diagnose again."
     )
 
 
 def training(
-    model: keras.Model, train: Callable, data: Batch, given: tuple, epochs: int, tolerance: float
+    model: keras.Model,
+    train: Callable,
+    data: Batch,
+    given: tuple,
+    epochs: int,
+    tolerance: float,
+    drawn: bool,
 ) -> tuple[list[tuple[Step, tuple[int, ...] | None]], Any, Observer]:
     """Runs a whole training under observation, and cuts it into steps.
 
@@ -130,6 +136,7 @@ def training(
         given: `(x, y)` as `train` is to get them.
         epochs: how many.
         tolerance: see `Step`.
+        drawn: whether the data were drawn from a dataset, which may draw others the next time.
 
     Returns:
         The steps, each with the numbers of its rows in the data (`None` where they are not in it);
@@ -147,20 +154,25 @@ def training(
             raise _raised(error, "in training") from error
         end = states.take(model)
     pieces = _cut(seen.events)
-    found = []
+    found: list[tuple[Step, tuple[int, ...] | None]] = []
     rows_of, offset = _Rows(data), 0
     begins = [_first(piece).before if i else start for i, piece in enumerate(pieces)]
     for number, (piece, begin) in enumerate(zip(pieces, begins), start=1):
         after = begins[number] if number < len(begins) else end
         used = [e for e in piece if isinstance(e, Forward) and e.used]
-        rows = rows_of.find([f.x for f in used])
+        rows = rows_of.find([f.x for f in used], offset)
         if rows is None:  # scaled or augmented: in the order of the data, if they are in order
             size = min(len(data), sum(states.size(f.x) for f in used) or len(data))
             batch = data.rows((offset + np.arange(size)) % len(data))
             offset = (offset + size) % len(data)
         else:
             batch = data.rows(np.array(rows))
-        found.append((Step(model, batch, piece, begin, after, (), tolerance, number), rows))
+            offset = (rows[-1] + 1) % len(data)
+        if not seen.fresh(piece):
+            break  # a long training: its beginning is judged
+        known = rows is not None or not (rows_of.ambiguous or drawn)
+        step = Step(model, batch, piece, begin, after, (), tolerance, number, known)
+        found.append((step, rows))
     return found, returned, seen
 
 
@@ -186,24 +198,26 @@ def _cut(events: Sequence[Event]) -> list[list[Event]]:
 
 
 class _Rows:
-    """Finds the rows of a batch in the data; a row that is there several times in turn."""
+    """Finds the rows of a batch in the data: where they are next in order, else by their inputs."""
 
     def __init__(self, data: Batch) -> None:
-        self._places: dict[bytes, list[int]] = {}
-        self._met: dict[bytes, int] = {}
-        for i, key in enumerate(_keys(data.x)):
-            self._places.setdefault(key, []).append(i)
+        self._keys = _keys(data.x)
+        self._places = {key: i for i, key in enumerate(self._keys)}
 
-    def find(self, inputs: Sequence[Any]) -> tuple[int, ...] | None:
-        rows = []
-        for key in (key for x in inputs for key in _keys(x)):
-            places = self._places.get(key)
-            if places is None:
-                return None
-            met = self._met.get(key, 0)
-            self._met[key] = met + 1
-            rows.append(places[met % len(places)])
-        return tuple(rows) or None
+    @property
+    def ambiguous(self) -> bool:
+        """Whether some rows have the same inputs: which of them was meant cannot be told."""
+        return len(self._places) < len(self._keys)
+
+    def find(self, inputs: Sequence[Any], offset: int) -> tuple[int, ...] | None:
+        keys = [key for x in inputs for key in _keys(x)]
+        for begin in (offset, 0):
+            in_order = tuple((begin + i) % len(self._keys) for i in range(len(keys)))
+            if keys and keys == [self._keys[i] for i in in_order]:
+                return in_order
+        if self.ambiguous or not all(key in self._places for key in keys):
+            return None
+        return tuple(self._places[key] for key in keys) or None
 
 
 def _keys(x: Any) -> list[bytes]:
@@ -216,6 +230,8 @@ def _keys(x: Any) -> list[bytes]:
 
 def epochs_of(rows: Sequence[tuple[int, ...]], count: int) -> list[list[tuple[int, ...]]]:
     """Cuts the steps into epochs: into equal ones, or where rows come again."""
+    if not rows:
+        return []
     if len(rows) % count == 0:
         size = len(rows) // count
         return [list(rows[i * size : (i + 1) * size]) for i in range(count)]
@@ -231,7 +247,13 @@ def epochs_of(rows: Sequence[tuple[int, ...]], count: int) -> list[list[tuple[in
 
 
 def to_arrays(dataset: tf.data.Dataset) -> tuple[Any, Any, Any]:
-    """All the examples of a dataset of batches, in its order."""
+    """All the examples of a dataset of batches, in its order.
+
+    Raises:
+        ValueError: for a dataset without end.
+    """
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("The dataset has no end: take a part of it, dataset.take(batches).")
     batches = [keras.utils.unpack_x_y_sample_weight(b) for b in dataset]
     return tuple(
         None

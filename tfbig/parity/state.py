@@ -94,14 +94,42 @@ def size(x: Any) -> int:
 
 def build(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> None:
     """Creates every variable before anything is compared, and leaves no trace but that."""
-    if not model.compiled:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"A keras.Model is expected, and {type(model).__name__} was given.")
+    if not model.compiled or model.optimizer is None:
         raise ValueError("The model is not compiled: call model.compile(optimizer, loss) first.")
+    check_arrays(x, "x")
+    if y is None and model.loss is not None:
+        raise ValueError("y is missing: the model is compiled with a loss, which needs it.")
+    check_arrays(y, "y")
     if model.built and model.optimizer.built:
         return
     with random_state():
         if not all(layer.built for layer in (model, *surgery.flatten_layers(model))):
             surgery.build(model, tensors(x, y, sample_weight))
         surgery.build_optimizer(model)
+
+
+def check_arrays(data: Any, name: str) -> None:
+    """That data are arrays with a row for each example.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if isinstance(data, (list, tuple)) and name == "x" and len(data) in (2, 3):
+        hint = " If it is a batch (x, y), write diagnose(model, *batch)."
+    else:
+        hint = ""
+    for leaf in keras.tree.flatten(data):
+        if leaf is None:
+            continue
+        shape = getattr(leaf, "shape", None)
+        if shape is None or len(shape) == 0 or 0 in tuple(shape)[:1]:
+            found = f"a {type(leaf).__name__}" if not shape else f"shape {tuple(shape)}"
+            raise ValueError(
+                f"{name} holds {found}: NumPy arrays or tensors of shape (batch, ...) are "
+                f"expected, with at least one example.{hint}"
+            )
 
 
 def in_half_precision(model: keras.Model) -> bool:
@@ -124,7 +152,9 @@ def random_state() -> Iterator[None]:
 @contextlib.contextmanager
 def unchanged(model: keras.Model) -> Iterator[None]:
     """Puts weights, statistics, seeds, slots, metrics and history back as they were."""
-    before = [*variables(model), *model.optimizer.variables]
+    optimizer = model.optimizer
+    flags = [(layer, layer.trainable) for layer in surgery.flatten_layers(model)]
+    before = [*variables(model), *optimizer.variables]
     values = tuple(v.numpy() for v in before)
     history, stop = surgery.history(model), model.stop_training
     logger = tf.get_logger()
@@ -137,6 +167,11 @@ def unchanged(model: keras.Model) -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+            if model.optimizer is not optimizer:
+                model.optimizer = optimizer
+            for layer, trainable in flags:
+                if layer.trainable != trainable:
+                    layer.trainable = trainable
             assign(before, values)
             model.stop_training = stop
             surgery.set_history(model, history)

@@ -168,10 +168,24 @@ def knows(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool:
     return optimizer._var_key(variable) in optimizer._trainable_variables_indices
 
 
+def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The variables that an optimizer was built for."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return list(optimizer._trainable_variables) if optimizer.built else []
+
+
 def has_several_losses_on_one_output(model: keras.Model) -> bool:
     """Whether one output was given a list of losses, of which `fit` uses the first."""
     compiled = model._compile_loss
-    return compiled is not None and compiled.built and len(compiled._flat_losses) > 1
+    if compiled is None or not compiled.built:
+        return False
+    paths = [part.path for part in compiled._flat_losses]
+    return len(set(paths)) < len(paths) or (
+        len(paths) > 1
+        and isinstance(model.loss, list)
+        and not keras.tree.is_nested(compiled._y_pred_build_structure)
+    )
 
 
 @contextlib.contextmanager

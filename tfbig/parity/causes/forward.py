@@ -134,7 +134,7 @@ FORWARD = (D08, D07, D28)
 
 def _pairs(step: Step, part: Part) -> list[tuple[np.ndarray, np.ndarray]]:
     seen = keras.tree.flatten(part.forwards[0].x)
-    given = keras.tree.flatten(part.batch.x)
+    given = keras.tree.flatten(part.batches[0].x)
     if len(seen) != len(given):
         return []
     return [(np.asarray(a), np.asarray(b)) for a, b in zip(seen, given) if b is not None]

@@ -54,7 +54,14 @@ def broadcast(head: Head, batch: Batch) -> list[Variant]:
         return head.loss(labels, rows[1], weight)
 
     said = f"the loss is the mean over {n} x {n} pairs: each prediction meets every label"
-    return [(dataclasses.replace(head, loss=each_with_each), said)]
+    variants = [(dataclasses.replace(head, loss=each_with_each), said)]
+    w = head.sample_weight
+    if tf.is_tensor(w) and len(w.shape) == 1:
+        # (n,) weights on (n, 1) losses: each loss meets every weight.
+        mean = float(tf.reduce_mean(tf.cast(w, "float32")))
+        flat = dataclasses.replace(head, sample_weight=None, weight=head.weight * mean)
+        variants.append((flat, f"each loss meets every weight, of which the mean is {mean:.6g}"))
+    return variants
 
 
 def without_weight(head: Head, batch: Batch) -> list[Variant]:
@@ -256,7 +263,7 @@ def another_loss(head: Head, batch: Batch) -> list[Variant]:
 
 D01 = Row(
     "D01",
-    "labels of shape (n,) meet predictions of shape (n, 1) and are broadcast to (n, n)",
+    "labels or weights of shape (n,) meet predictions of shape (n, 1), broadcast to (n, n)",
     "y = tf.reshape(y, tf.shape(predictions))",
     broadcast,
     threads=("tensorflow#28901", "tensorflow#40323", "tensorflow#52115", "keras#16836"),

@@ -77,7 +77,7 @@ def of_the_tokens(step: Step, part: Part) -> Factors:
 
 def of_the_micro_batches(step: Step, part: Part) -> Factors:
     """D13: a sum over micro-batches where their mean belongs."""
-    k = len(step.gradients)
+    k = len(step.parts())
     if k < 2 or step.replicas > 1:
         return []
     said = f"the step has {k} micro-batches"

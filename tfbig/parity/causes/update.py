@@ -187,7 +187,7 @@ def _argument(*names: str) -> Callable[[Step, Any], list[Changed]]:
         for name, (ours, theirs) in differences(step, own).items():
             if name not in names:
                 continue
-            said = f"{name} is {_short(theirs)} in the loop, and {_short(ours)} in the model's"
+            said = f"{name} is {short(theirs)} in the loop, and {short(ours)} in the model's"
             if name == "learning_rate":
                 assert own is not None
                 theirs = anatomy.learning_rate(plain(own))
@@ -197,7 +197,8 @@ def _argument(*names: str) -> Callable[[Step, Any], list[Changed]]:
     return hypothesis
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A setting in a few letters."""
     if isinstance(value, dict):  # a schedule, serialized
         return str(value.get("class_name", "a schedule"))
     return f"{value:.6g}" if isinstance(value, float) else repr(value)
@@ -220,6 +221,8 @@ def no_constraint(step: Step, own: keras.optimizers.Optimizer | None) -> list[Ch
 
 def fresh_slots(step: Step, own: keras.optimizers.Optimizer | None) -> list[Changed]:
     """D36: slots of a new optimizer in each step, or in each epoch."""
+    if own is None:
+        return []  # by hand there are none
     return [
         Changed(
             f"in step {step.number} the update is that of a new optimizer, whose slots are empty",

@@ -16,12 +16,14 @@ class Explanation:
     Attributes:
         causes: those that reproduce the loop's numbers.
         unexplained: stages that differ for no reason that was found.
+        notes: what makes no difference here, and may elsewhere.
         tried: the ids of the rows that do not explain them.
         gradient_differs: whether the gradient is not `fit`'s.
     """
 
     causes: list[Cause] = dataclasses.field(default_factory=list)
     unexplained: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
     tried: list[str] = dataclasses.field(default_factory=list)
     gradient_differs: bool = False
 

@@ -24,7 +24,7 @@ def explain(
         return []
     flows = []
     for replay, seen in zip(replays, part.forwards):
-        flows.append(replay.backward(part.deltas_of(seen)))
+        flows.append(replay.backward(part.gradient.deltas_of(seen)))
     flow = [total(column) for column in zip(*flows)]
     penalties = replays[-1].penalty_gradients()
     lost = _lost(step, part, raw, flow)

@@ -116,14 +116,19 @@ def _besides(
     """Label smoothing of any strength, other rows' labels, an overridden compute_loss."""
     with replay.tape:
         second = [loss_rows.smoothed(head, part.batch) for head in heads]
-    if all(head is not None for head in second) and second:
+    smooth = [i for i, head in enumerate(second) if head is not None]
+    if smooth and not anatomy.has_several_losses_on_one_output(step.model):
         both = _fit(replay, deltas, [*heads, *[h for h in second if h is not None]])
         c = list(both.coefficients.values())
-        if both.error <= step.tolerance:
-            a, u = c[: len(heads)], c[len(heads) :]
-            strength = float(np.mean([v / (s + v) for s, v in zip(a, u)]))
-            said = f"it is the gradient with label_smoothing={strength:.4g} more than the model's"
-            yield loss_rows.D24, said, [s + v for s, v in zip(a, u)]
+        sums = c[: len(heads)]
+        for i, u in zip(smooth, c[len(heads) :]):
+            sums[i] += u
+        shares = [u / sums[i] for i, u in zip(smooth, c[len(heads) :]) if sums[i]]
+        if both.error <= step.tolerance and shares and 0 < max(shares) < 1:
+            said = (
+                f"it is the gradient with label_smoothing={max(shares):.4g} more than the model's"
+            )
+            yield loss_rows.D24, said, sums
     if anatomy.has_several_losses_on_one_output(step.model):
         batch = part.batch
         with replay.tape:

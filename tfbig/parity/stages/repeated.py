@@ -25,7 +25,12 @@ def explain(
 ) -> None:
     """D59: fit hands on repeated rows as they are (V2), and the loop sums them, or the reverse."""
     embeddings = [i for i in _embedded(step) if i < len(given) and given[i] is not None]
-    if not embeddings or compat.active("V2") or not compat.present("V2"):
+    if (
+        len(step.gradients) != 1
+        or not embeddings
+        or compat.active("V2")
+        or not compat.present("V2")
+    ):
         return
     dense = [i for i in embeddings if not isinstance(given[i], tf.IndexedSlices)]
     repeated = [

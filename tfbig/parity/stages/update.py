@@ -45,6 +45,7 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
     stock = moved(plain)
     if _same(aim, stock, begin, step.tolerance):
         _slots(step, where, out)
+        _settings(step, own, where, out)
         repeated.explain(step, given, stock, _moved, where, out)
         return
     if not any(np.any(m) for m in aim):
@@ -65,6 +66,8 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
                 for row, one in combination:
                     out.add(step, row, one.said, where)
                 return
+    if own is None and _downhill(step, gradient, aim, where, out):
+        return
     along = ledger(aim, {"update": stock, "weights": begin})
     factor, decay = along.coefficients["update"], along.coefficients["weights"]
     predicted = [factor * s + decay * b for s, b in zip(stock, begin)]
@@ -77,21 +80,40 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
         return
     if _decay_on_some(step, aim, stock, begin, where, out):
         return
-    if own is None:
-        downhill = ledger(aim, {"gradient": list(gradient)})
-        if downhill.error <= max(step.tolerance, 1e-4):
-            rate = -downhill.coefficients["gradient"]
-            kind = type(rows.plain(step.model.optimizer)).__name__
-            said = (
-                f"the weights move by -{rate:.4g} x gradient, and the model's optimizer is {kind}"
-            )
-            out.add(step, rows.D37, said, where)
-            return
     out.give_up(
         f"update ({where}): the weights move otherwise, by {error(aim, stock):.2g}, than the "
         f"model's optimizer moves them with this gradient",
         *rows.UPDATE,
     )
+
+
+def _downhill(
+    step: Step, gradient: Arrays, aim: Sequence[np.ndarray], where: str | None, out: Explanation
+) -> bool:
+    """A loop by hand that goes straight down the gradient, where the model's optimizer does not."""
+    down = ledger(aim, {"gradient": list(gradient)})
+    if down.error > max(step.tolerance, 1e-4):
+        return False
+    optimizer, rate = rows.plain(step.model.optimizer), -down.coefficients["gradient"]
+    plain = type(optimizer) is keras.optimizers.SGD and not optimizer.momentum
+    said = f"the weights move by -{rate:.4g} x gradient; the model's optimizer is "
+    said += f"{type(optimizer).__name__}, its rate {float(optimizer.learning_rate):.4g}"
+    out.add(step, rows.D35 if plain else rows.D37, said, where)
+    return True
+
+
+def _settings(
+    step: Step, own: keras.optimizers.Optimizer | None, where: str | None, out: Explanation
+) -> None:
+    """Settings of an optimizer of the loop's own that make no difference to the weights so far."""
+    if own is None:
+        return
+    for name, (ours, theirs) in rows.differences(step, own).items():
+        said = f"{name} is {rows.short(theirs)} in the loop, and {rows.short(ours)} in the model's"
+        if name in ("use_ema", "ema_momentum", "ema_overwrite_frequency"):
+            out.add(step, rows.D60, said, where)
+        else:
+            out.notes.append(f"{said}: no difference in these steps, but perhaps in later ones")
 
 
 def _slots(step: Step, where: str | None, out: Explanation) -> None:
@@ -111,7 +133,8 @@ def _slots(step: Step, where: str | None, out: Explanation) -> None:
             continue
         said = f"{v.path} moves {moved / wanted if wanted else float('inf'):.4g} times as far"
         row = rows.D60 if anatomy.is_average(v) else rows.D36
-        if v is rows.plain(step.model.optimizer).iterations:
+        optimizer = rows.plain(step.model.optimizer)
+        if v is optimizer.iterations or v is anatomy.learning_rate(optimizer):
             row = rows.D35
         out.add(step, row, said, where)
         return
