@@ -17,7 +17,7 @@ from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import gradient
 from tfbig.parity.replay import update as replay_update
 from tfbig.parity.report import Report, rows
-from tfbig.parity.stages import handover
+from tfbig.parity.stages import handover, update
 from tfbig.training import anatomy
 
 
@@ -103,11 +103,7 @@ def judge(taken: list[Step]) -> Judged:
         # What fit's optimizer would have by now, if the loop has one of its own or none.
         slots = step.end.slots
         if not step.applies or step.applies[0].optimizer is not step.model.optimizer:
-            scale = loss_scale(step.model.optimizer)
-            given = [
-                None if g is None else tf.constant(g * scale, "float32")
-                for g in handover.unscaled(step)
-            ]
+            given = update.given_to_fit(step, handover.unscaled(step))
             if any(g is not None for g in given):
                 replay_update(step.model, step.before_fit, given)
                 slots = states.take(step.model).slots

@@ -31,7 +31,7 @@ def explain(step: Step, gradient: Arrays, out: Explanation) -> None:
     if empty:
         said = f"apply is called once more with gradients that are all zero ({empty[0].at})"
         out.add(step, epoch_rows.D66, said, empty[0].at)
-    given = _given(step, gradient)
+    given = given_to_fit(step, gradient)
     begin = states.trainable(step.model, step.before_fit)
     aim = step.moved()
 
@@ -140,8 +140,8 @@ def _slots(step: Step, where: str | None, out: Explanation) -> None:
         return
 
 
-def _given(step: Step, gradient: Arrays) -> list[Any]:
-    """The gradient for the model's optimizer: sparse where the loop's was."""
+def given_to_fit(step: Step, gradient: Arrays) -> list[Any]:
+    """The loop's gradient as the model's optimizer is to get it: sparse where the loop's was."""
     scale = loss_scale(step.model.optimizer)
     sparse: dict[int, Any] = {}
     for apply in step.applies if step.replicas == 1 else []:
