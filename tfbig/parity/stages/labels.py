@@ -34,10 +34,13 @@ def other_labels(
     Returns:
         The evidence and the factor of the loss; `None` unless every prediction has a label.
     """
-    scale = loss_scale(step.applies[0].optimizer) if step.applies else 1.0
     n = len(part.batch)
+    tables = [_table(n, replay, head, deltas) for head in heads]
+    if any(table is None for table in tables):
+        return None
+    scale = loss_scale(step.applies[0].optimizer) if step.applies else 1.0
     for factor in dict.fromkeys((scale, 1.0, scale * n, float(n))):
-        wrong = [_wrong(step, n, replay, head, deltas, factor) for head in heads]
+        wrong = [_wrong(step, factor, *table) for table in tables if table is not None]
         if all(w is not None for w in wrong) and any(wrong):
             most = max(w for w in wrong if w is not None)
             said = f"{most} of {n} predictions are compared with the label of another example"
@@ -45,10 +48,10 @@ def other_labels(
     return None
 
 
-def _wrong(
-    step: Step, n: int, replay: Forward, head: Head, deltas: Arrays, factor: float
-) -> int | None:
-    """How many examples have another's label in one output; `None` if some have nobody's."""
+def _table(
+    n: int, replay: Forward, head: Head, deltas: Arrays
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The gradient by each prediction for each label, `(label, example, ...)`, and the loop's."""
     own = replay.deltas(head.value)
     leaf = next((i for i, d in enumerate(own) if d is not None), None)
     if leaf is None or not tf.is_tensor(head.y):
@@ -59,11 +62,14 @@ def _wrong(
     rows = []
     for j in range(n):
         label = dataclasses.replace(head, y=ops.repeat(head.y[j : j + 1], n, axis=0))
-        rows.append(replay.deltas(label.value)[leaf])
-    table = np.stack([np.asarray(row, "float64").reshape(n, -1) for row in rows])
-    wanted = np.asarray(aim, "float64").reshape(n, -1)
+        rows.append(np.asarray(replay.deltas(label.value)[leaf], "float64").reshape(n, -1))
+    return np.stack(rows), np.asarray(aim, "float64").reshape(n, -1)
+
+
+def _wrong(step: Step, factor: float, table: np.ndarray, wanted: np.ndarray) -> int | None:
+    """How many examples have another's label; `None` if some have nobody's."""
     distance = np.linalg.norm(factor * table - wanted, axis=-1)  # (label, example)
-    size = float(np.linalg.norm(wanted)) / np.sqrt(n)
+    size = float(np.linalg.norm(wanted)) / np.sqrt(len(wanted))
     if (distance.min(axis=0) > 10 * step.tolerance * max(size, 1e-12)).any():
         return None
     # Its own label, where it fits as well as any.

@@ -51,7 +51,7 @@ def explain(
         out.add(step, row, evidence, where)
         return factors, weights
     for rows, variant, said in _variants(replay, heads, batch, pairs=False):
-        for row, evidence, factors in _besides(step, part, replay, variant, deltas):
+        for row, evidence, factors in _besides(step, part, replay, variant, deltas, labels=False):
             out.add(step, rows[0], said[0], where)
             out.add(step, row, evidence, where)
             return factors, weights
@@ -111,7 +111,12 @@ def _variants(
 
 
 def _besides(
-    step: Step, part: Part, replay: Forward, heads: list[Head], deltas: Arrays
+    step: Step,
+    part: Part,
+    replay: Forward,
+    heads: list[Head],
+    deltas: Arrays,
+    labels: bool = True,
 ) -> Iterable[tuple[Row, str, list[float]]]:
     """Label smoothing of any strength, other rows' labels, an overridden compute_loss."""
     with replay.tape:
@@ -139,7 +144,7 @@ def _besides(
         if every.error <= step.tolerance:
             said = f"the loop's loss is that of {len(parts)} losses, and fit's is the first alone"
             yield loss_rows.D55, said, [float(np.mean(list(every.coefficients.values())))]
-    if part.same_rows:
+    if labels and part.same_rows:
         other = other_labels(step, part, replay, heads, deltas)
         if other is not None:
             yield forward_rows.D02_INPUTS, other[0], [other[1]] * len(heads)
