@@ -227,5 +227,7 @@ def same_inputs(a: Any, b: Any) -> bool:
     """Whether two inputs, or nests of such, are equal."""
     a, b = keras.tree.flatten(a), keras.tree.flatten(b)
     return len(a) == len(b) and all(
-        u is v or (u is not None and v is not None and np.array_equal(u, v)) for u, v in zip(a, b)
+        u is v
+        or (u is not None and v is not None and np.array_equal(states.array(u), states.array(v)))
+        for u, v in zip(a, b)
     )

@@ -132,6 +132,10 @@ class Observer:
 
         self._taken: list[states.State] = []
 
+    def of(self, kind: type) -> list:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
     def take(self) -> states.State:
         """The model's state; after many steps the last one taken: each is a copy of all weights."""
         if len(self._taken) < MOST_STATES:

@@ -221,7 +221,7 @@ class _Rows:
 
 
 def _keys(x: Any) -> list[bytes]:
-    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(x) if leaf is not None]
+    leaves = [states.array(leaf) for leaf in keras.tree.flatten(x) if leaf is not None]
     return [
         b"|".join(np.ascontiguousarray(leaf[i]).tobytes() for leaf in leaves)
         for i in range(len(leaves[0]))

@@ -87,6 +87,12 @@ def tensors(*batch: Any) -> tuple:
     return tuple(keras.tree.map_structure(tensor, batch))
 
 
+def array(leaf: Any) -> np.ndarray:
+    """A tensor or an array as an array, floats in Keras's float type: as a model takes it."""
+    values = np.asarray(leaf)
+    return values.astype(keras.backend.floatx()) if values.dtype.kind == "f" else values
+
+
 def size(x: Any) -> int:
     """The number of examples in a batch or in a data set of arrays."""
     return len(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))
