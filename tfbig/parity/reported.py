@@ -29,7 +29,7 @@ def of_steps(
     totals, penalties = _totals(taken)
     losses = [
         logs.Losses(
-            (len(step.batch),) * n, tuple(totals[:n]), tuple(penalties[:n]), _loss_after(step)
+            (len(step.batch),) * n, tuple(totals[:n]), tuple(penalties[:n]), (_loss_after(step),)
         )
         for n, step in enumerate(taken, start=1)
     ]
@@ -71,7 +71,8 @@ def of_epochs(
         totals, penalties = _totals(part)
         whole = dataclasses.replace(part[-1], batch=data)
         sizes = tuple(len(step.batch) for step in part)
-        ends.append(logs.Losses(sizes, tuple(totals), tuple(penalties), _loss_after(whole)))
+        after = tuple(_loss_after(whole, size) for size in (None, 32, sizes[0]))
+        ends.append(logs.Losses(sizes, tuple(totals), tuple(penalties), after))
     ends = ends[len(cut) - len(reported) :]
     values = [float(value) for value in reported]
     rows, first = _explained(ends, values, steps[0].tolerance)
@@ -128,13 +129,17 @@ def _list(values: list[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
 
 
-def _loss_after(step: Step) -> float:
-    """The loss of the batch after the update."""
+def _loss_after(step: Step, size: int | None = None) -> float:
+    """The loss of the batch after the update, in batches of a size: as `evaluate` has it."""
     states.put(step.model, step.end)
-    batch = step.batch
-    y_pred = surgery.forward(step.model, batch.x, training=False)
-    return float(
-        surgery.compute_loss(
+    n = len(step.batch)
+    total = 0.0
+    for begin in range(0, n, size or n):
+        rows = np.arange(begin, min(begin + (size or n), n))
+        batch = step.batch.rows(rows)
+        y_pred = surgery.forward(step.model, batch.x, training=False)
+        loss = surgery.compute_loss(
             step.model, batch.x, batch.y, y_pred, batch.sample_weight, training=False
         )
-    )
+        total += float(loss) * len(rows)
+    return total / n

@@ -18,13 +18,14 @@ class Losses:
         sizes: the number of examples in each batch.
         totals: the loss of each batch, penalties included, before its update.
         penalties: the sum of `model.losses` in each.
-        after: the loss of the last batch after its update.
+        after: the loss after the last update, all examples at once or in batches (of 32, as
+            `evaluate` takes them, and of `fit`'s size): with a mask these are different means.
     """
 
     sizes: tuple[int, ...]
     totals: tuple[float, ...]
     penalties: tuple[float, ...]
-    after: float | None = None
+    after: tuple[float, ...] = ()
 
     def mean(self, values: tuple[float, ...] | None = None) -> float:
         """What `fit` reports: the mean over the examples."""
@@ -37,9 +38,9 @@ def last_batch(losses: Losses) -> float | None:
     return losses.totals[-1]
 
 
-def after_the_update(losses: Losses) -> float | None:
-    """D48"""
-    return losses.after
+def after_the_update(which: int) -> Callable[[Losses], float | None]:
+    """D48, by one of the means of `Losses.after`."""
+    return lambda losses: losses.after[which] if which < len(losses.after) else None
 
 
 def plain_mean(losses: Losses) -> float | None:
@@ -68,7 +69,7 @@ D48 = Row(
     "D48",
     "the loss that is reported is that after the update; fit's is the mean of those before",
     "report the loss that was differentiated; compare with model.evaluate after training",
-    after_the_update,
+    after_the_update(0),
     threads=("tensorflow#29964", "keras#15760", "tensorflow#36192"),
 )
 D50 = Row(
@@ -92,5 +93,5 @@ REPORTS: tuple[tuple[tuple[Row, ...], Callable[[Losses], float | None]], ...] = 
     ((D50,), plain_mean),
     ((D51,), without_penalties),
     ((D51, D49), last_without_penalties),
-    ((D48,), after_the_update),
+    *(((D48,), after_the_update(which)) for which in range(3)),
 )

@@ -44,8 +44,13 @@ def by_the_sum_of_weights(step: Step, part: Part) -> Factors:
     weight = part.batch.sample_weight
     if weight is None or keras.tree.is_nested(weight):
         return []
-    mean = float(np.mean(np.asarray(weight, "float64")))
-    return [(1 / mean, f"1 / mean(sample_weight) is {1 / mean:.6g}")] if mean > 0 else []
+    means = {float(np.mean(np.asarray(weight, "float64")))}
+    for mask in _masks(part):  # of the valid places only
+        valid, w = np.asarray(mask, "float64"), np.asarray(weight, "float64")
+        w = w.reshape(*w.shape, *([1] * (valid.ndim - w.ndim))) if w.ndim < valid.ndim else w
+        if w.ndim == valid.ndim and valid.sum():
+            means.add(float((valid * w).sum() / valid.sum()))
+    return [(1 / m, f"1 / mean(sample_weight) is {1 / m:.6g}") for m in means if m > 0]
 
 
 def by_all_and_not_by_the_valid(step: Step, part: Part) -> Factors:
@@ -55,12 +60,14 @@ def by_all_and_not_by_the_valid(step: Step, part: Part) -> Factors:
 
 def _valid(part: Part) -> list[tuple[int, int]]:
     """For each output with a mask: how many places are valid, and how many there are."""
-    masks = [anatomy.mask(o) for f in part.forwards for o in f.outputs]
     return [
-        (int(tf.reduce_sum(tf.cast(mask, "int32"))), int(tf.size(mask)))
-        for mask in masks
-        if mask is not None
+        (int(tf.reduce_sum(tf.cast(mask, "int32"))), int(tf.size(mask))) for mask in _masks(part)
     ]
+
+
+def _masks(part: Part) -> list[tf.Tensor]:
+    masks = [anatomy.mask(o) for f in part.forwards for o in f.outputs]
+    return [mask for mask in masks if mask is not None]
 
 
 def of_the_tokens(step: Step, part: Part) -> Factors:

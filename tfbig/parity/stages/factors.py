@@ -57,11 +57,8 @@ def _factors(
             [f * c / (scale * part.share) for f in r.factors or []]
             for r, c, part in zip(results, shares, parts)
         ]
-        per_part = [float(np.mean(u)) for u in units]
-        uneven = [max(u) - min(u) > slack * abs(max(u)) for u in units]
-        if any(uneven):
-            whole = _by_head(step, parts[0], units[0], results[0].weights, where, out)
-        elif all(near(u, per_part[0], slack) for u in per_part):
+        per_part = [_by_head(step, u, r.weights, slack, where, out) for u, r in zip(units, results)]
+        if all(near(u, per_part[0], slack) for u in per_part):
             whole = per_part[0]
             _by_scale(step, parts[0], whole, slack, where, out)
         else:
@@ -126,36 +123,33 @@ def _by_scale(
 
 def _by_head(
     step: Step,
-    part: Part,
     units: Sequence[float],
     weights: Sequence[float],
+    slack: float,
     where: str | None,
     out: Explanation,
-) -> float | None:
-    """Factors that differ from output to output: loss weights."""
+) -> float:
+    """The factor of all outputs; loss weights (D57) where it differs from output to output."""
+    if max(units) - min(units) <= slack * abs(max(units)):
+        return float(np.mean(units))
     used = [u * w for u, w in zip(units, weights)]
     said = ", ".join(f"{u:.4g}" for u in used) + " are the weights of the outputs in the loop, "
     said += ", ".join(f"{w:.4g}" for w in weights) + " in the model"
-    if all(near(u, used[0]) for u in used):
-        out.add(step, loss_rows.D57, said, where)
-        if not near(used[0], 1.0):
-            _by_scale(step, part, used[0], 1e-3, where, out)
-        return used[0]
     ratio = sum(used) / sum(weights)
-    if all(near(a, b * ratio) for a, b in zip(sorted(used), sorted(weights))):
+    if all(near(u, used[0], slack) for u in used):
         out.add(step, loss_rows.D57, said, where)
-        if not near(ratio, 1.0):
-            _by_scale(step, part, ratio, 1e-3, where, out)
+        return used[0]
+    if all(near(a, b * ratio, slack) for a, b in zip(sorted(used), sorted(weights))):
+        out.add(step, loss_rows.D57, said, where)
         return ratio
-    odd = [u for u in units if not near(u, 1.0)]
     if any(abs(u) < 1e-6 for u in units):
         out.add(step, loss_rows.D57, said + ": an output is left out", where)
-        return None
-    if len(odd) == 1 or all(near(u, odd[0]) for u in odd):
-        _by_scale(step, part, odd[0], 1e-3, where, out)
         return 1.0
+    odd = [u for u in units if not near(u, 1.0, slack)]
+    if all(near(u, odd[0], slack) for u in odd):
+        return odd[0]  # one output is summed, and the other is not
     out.add(step, loss_rows.D57, said, where)
-    return None
+    return 1.0
 
 
 def _penalties(

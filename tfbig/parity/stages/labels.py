@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfbig.parity.arrays import Arrays
+from tfbig.parity.causes.scale import SCALE
 from tfbig.parity.facts import Part, Step
-from tfbig.parity.observe import loss_scale
 from tfbig.parity.replay import Forward, Head
 
 MOST_NUMBERS = 2**22  # of the table: n labels for n examples
@@ -38,8 +38,9 @@ def other_labels(
     tables = [_table(n, replay, head, deltas) for head in heads]
     if any(table is None for table in tables):
         return None
-    scale = loss_scale(step.applies[0].optimizer) if step.applies else 1.0
-    for factor in dict.fromkeys((scale, 1.0, scale * n, float(n))):
+    scale = step.applies[0].scale if step.applies else 1.0
+    known = [v for row in SCALE if row.hypothesis for v, _ in row.hypothesis(step, part)]
+    for factor in dict.fromkeys(scale * v for v in (1.0, 1 / scale, *known)):
         wrong = [_wrong(step, factor, *table) for table in tables if table is not None]
         if all(w is not None for w in wrong) and any(wrong):
             most = max(w for w in wrong if w is not None)
