@@ -49,6 +49,7 @@ class Case:
     setup: Setup | None = None
     index: int = 0
     split: str = "report"
+    shift: int = 0
 
 
 @dataclasses.dataclass
@@ -80,20 +81,20 @@ class Outcome:
         return not self.error and self.top in (self.expected or ["none"])
 
 
-def singles(split: str) -> list[Case]:
+def singles(split: str, shift: int) -> list[Case]:
     networks, first, seeds = (TUNED_NETWORKS, 0, 2) if split == "tune" else (NETWORKS, 2, 3)
     return [
-        Case("single", (id,), fault.setup(draw(network, loss, first + i % seeds)))
+        Case("single", (id,), fault.setup(draw(network, loss, first + shift + i % seeds)))
         for id, fault in FAULTS.items()
         for network in networks
         for i, loss in enumerate(LOSSES[network])
     ]
 
 
-def pairs(split: str) -> Iterator[Case]:
+def pairs(split: str, shift: int) -> Iterator[Case]:
     """Pairs by chance without end; most of them exclude each other."""
     networks = TUNED_NETWORKS if split == "tune" else NETWORKS
-    rng = np.random.default_rng(1 if split == "tune" else 2)
+    rng = np.random.default_rng(1 if split == "tune" else 2 + shift)
     while True:
         ids = tuple(str(v) for v in rng.choice(list(FAULTS), 2, replace=False))
         network = str(rng.choice(networks))
@@ -102,8 +103,8 @@ def pairs(split: str) -> Iterator[Case]:
         yield Case("pair", ids, draw(network, loss, seed))
 
 
-def corrects(split: str) -> list[Case]:
-    return [Case("correct", (), index=i, split=split) for i in range(CORRECT)]
+def corrects(split: str, shift: int) -> list[Case]:
+    return [Case("correct", (), index=i, split=split, shift=shift) for i in range(CORRECT)]
 
 
 def threads() -> list[Case]:
@@ -168,7 +169,7 @@ def _single_or_pair(case: Case, stub: bool) -> Outcome:
 
 
 def _correct(case: Case, stub: bool) -> Outcome:
-    networks, seed = (TUNED_NETWORKS, 0) if case.split == "tune" else (NETWORKS, 2)
+    networks, seed = (TUNED_NETWORKS, 0) if case.split == "tune" else (NETWORKS, 2 + case.shift)
     found = correct.cases(case.index + 1, networks, seed)
     style, setup = next(itertools.islice(found, case.index, None))
     outcome = Outcome("correct", f"{style.name}: {setup.network} {setup.loss} {setup.seed}", [])
@@ -302,6 +303,7 @@ def report(kind: str, s: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", choices=("tune", "report"), default="report")
+    parser.add_argument("--shift", type=int, default=0, help="of the seeds: other cases")
     parser.add_argument("--only", default="", help="ids, of single faults")
     parser.add_argument("--kinds", default="single,pair,correct,thread")
     parser.add_argument("--limit", type=int, default=0, help="cases of each kind")
@@ -309,16 +311,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE)
     parser.add_argument("--stub", action="store_true", help="a diagnosis that finds nothing")
     arguments = parser.parse_args()
-    split, limit = arguments.split, arguments.limit or None
+    split, shift, limit = arguments.split, arguments.shift, arguments.limit or None
     only = set(filter(None, arguments.only.split(",")))
     wanted = ["single"] if only else arguments.kinds.split(",")
     runner = Runner(arguments.jobs, arguments.stub)
-    cases = {"single": singles(split), "correct": corrects(split), "thread": threads()}
+    cases = {
+        "single": singles(split, shift),
+        "correct": corrects(split, shift),
+        "thread": threads(),
+    }
     cases["single"] = [c for c in cases["single"] if not only or only & {*c.ids[0].split("/")}]
     kinds = {}
     for kind in wanted:
         if kind == "pair":
-            kinds[kind] = summary(runner.pairs(pairs(split), min(PAIRS, limit or PAIRS)))
+            kinds[kind] = summary(runner.pairs(pairs(split, shift), min(PAIRS, limit or PAIRS)))
         elif cases[kind]:
             kinds[kind] = summary(runner(cases[kind][:limit]))
         else:
