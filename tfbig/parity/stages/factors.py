@@ -165,36 +165,33 @@ def _penalties(
     counts = [r.penalties for r in results]
     if not counts or any(len(c) != len(counts[0]) for c in counts):
         return
-    weight_penalties = anatomy.count_weight_penalties(step.model)
-    own = len(counts[0]) > len(step.model.losses)  # what compute_loss adds by itself, the last
-    last_of_weights = len(counts[0]) - own
     loose = max(0.02, slack)
-    missing: dict[Row, list[int]] = {}
-    for i in range(len(counts[0])):
+    due = [1.0] if whole is None else [1.0, whole]
+    missing: dict[Row, list[str]] = {}
+    for i, (row, name) in enumerate(_entries(step, len(counts[0]))):
         if any(c[i] is None for c in counts):
+            continue  # below the noise
+        times = sum(share * (c[i] or 0.0) for share, c in zip(shares, counts)) / scale
+        twice = [2 * d for d in due] + ([float(len(results))] if len(results) > 1 else [])
+        if any(near(times, d, loose) for d in due):
             continue
-        total = sum(share * (c[i] or 0.0) for share, c in zip(shares, counts)) / scale
-        expected = {1.0} | ({whole} if whole is not None else set())
-        if any(abs(total - e) <= loose * abs(e) for e in expected):
-            continue
-        of_weights = last_of_weights - weight_penalties <= i < last_of_weights
-        name = f"entry {i + 1} of model.losses"
-        if own and i == last_of_weights:
-            name = f"what {type(step.model).__name__}.compute_loss adds"
-        if abs(total) <= loose:
-            row = scale_rows.D03 if of_weights else scale_rows.D05
-            row = loss_rows.D58 if own and i == last_of_weights else row
-            missing.setdefault(row, []).append(i)
-            listed = ", ".join(str(j + 1) for j in missing[row])
-            if row is not loss_rows.D58:
-                name = f"model.losses has {last_of_weights} entries; entry {listed}"
-            said = f"{name} counts {total:+.3f} times in the loop, not once"
-            out.causes = [c for c in out.causes if c.id != row.id]
-            out.add(step, row, said, where)
-        elif any(abs(total - 2 * e) <= 2 * loose * abs(e) for e in expected) or (
-            len(results) > 1 and abs(total - len(results)) <= loose * len(results)
-        ):
-            said = f"{name} counts {total:.3f} times in the loop, not once"
+        if abs(times) <= loose:
+            missing.setdefault(row, []).append(f"{name} counts {abs(times):.3f} times")
+        elif any(near(times, t, loose) for t in twice):
+            said = f"{name} counts {times:.3f} times in the loop, not once"
             out.add(step, scale_rows.D04, said, where)
         else:
-            out.give_up(f"{name} counts {total:.4g} times in the loop, not once")
+            out.give_up(f"{name} counts {times:.4g} times in the loop, not once")
+    for row, names in missing.items():
+        out.add(step, row, f"{', '.join(names)} in the loop, not once", where)
+
+
+def _entries(step: Step, number: int) -> list[tuple[Row, str]]:
+    """For each penalty the row that it is if it is missing, and its name: those that layers add,
+    those of regularizers, and what an overridden `compute_loss` adds."""
+    losses = len(step.model.losses)
+    added = losses - anatomy.count_weight_penalties(step.model)
+    rows = [scale_rows.D05] * added + [scale_rows.D03] * (losses - added)
+    entries = [(row, f"entry {i} of model.losses") for i, row in enumerate(rows, start=1)]
+    own = (loss_rows.D58, f"what {type(step.model).__name__}.compute_loss adds")
+    return [*entries, *[own] * (number - losses)]
