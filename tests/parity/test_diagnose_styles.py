@@ -211,3 +211,18 @@ def test_bad_input_gets_a_word(arguments, message):
 def test_a_gradient_that_is_nan_in_fit_too_is_no_difference():
     report = diagnose(mlp(), np.full_like(X, np.nan), Y, loop=by_hand(downhill))
     assert report.matches and "fit's gradient is not finite either" in report.notes[0]
+
+
+def test_a_loss_of_an_earlier_compile():
+    """V14: compile without a loss keeps the one before; a loop with the one that is meant differs."""
+    model = mlp()
+    model.compile("sgd")
+
+    def loop(model, x, y, sample_weight):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.abs(model(x, training=True) - y) ** 1.5)
+        variables = model.trainable_variables
+        model.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+    report = diagnose(model, X, Y, loop=loop)
+    assert [c.id for c in report.causes] == ["D56"] and "'mse'" in report.causes[0].evidence

@@ -175,6 +175,12 @@ def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     return list(optimizer._trainable_variables) if optimizer.built else []
 
 
+def has_loss_of_an_earlier_compile(model: keras.Model) -> bool:
+    """Whether the last `compile` had no loss, and the one before is still in use (V14)."""
+    config = model._compile_config
+    return config is not None and config.config.get("loss") is None and bool(model._compile_loss)
+
+
 def has_several_losses_on_one_output(model: keras.Model) -> bool:
     """Whether one output was given a list of losses, of which `fit` uses the first."""
     compiled = model._compile_loss

@@ -55,6 +55,10 @@ def explain(
             out.add(step, rows[0], said[0], where)
             out.add(step, row, evidence, where)
             return factors, weights
+    if anatomy.has_loss_of_an_earlier_compile(step.model):
+        stale = f"the last compile() had no loss; fit still minimises {step.model.loss!r}"
+        out.add(step, loss_rows.D56, stale, where)
+        return None, weights
     out.give_up(
         f"loss ({where}): its gradient by the outputs differs by {plain.error:.2g} from the "
         f"compiled loss's",
