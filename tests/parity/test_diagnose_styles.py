@@ -214,7 +214,7 @@ def test_a_gradient_that_is_nan_in_fit_too_is_no_difference():
 
 
 def test_a_loss_of_an_earlier_compile():
-    """V14: compile without a loss keeps the one before; a loop with the one that is meant differs."""
+    """V14: compile without a loss keeps the one before; the loop has the one that is meant."""
     model = mlp()
     model.compile("sgd")
 
