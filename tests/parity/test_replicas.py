@@ -39,6 +39,33 @@ for name, factor in (("right", 0.5), ("missing", 1.0), ("twice", 0.25)):
     report = parity.diagnose(model, x, y, loop=loop(factor))
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
     found[name] = [(c.id, c.evidence) for c in report.causes] + list(report.unexplained)
+
+def by_compute_loss(model, optimizer, function):
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    both = lambda a, b: strategy.run(step, args=(a, b))
+    both = tf.function(both) if function else both
+    return lambda model, x, y, sample_weight: both(half(x), half(y))
+
+layers = keras.layers
+found["correct"] = {}
+for name, optimizer, extra, function, own in (
+    ("regularised", "sgd", None, False, False),
+    ("function", "adam", None, True, False),
+    ("own optimizer", "adam", None, False, True),
+    ("dropout", "sgd", layers.Dropout(0.3), False, False),
+    ("norm", "sgd", layers.BatchNormalization(), False, False),
+):
+    with strategy.scope():
+        inner = [layers.Dense(4, "relu", kernel_regularizer="l2"), *([extra] if extra else [])]
+        model = keras.Sequential([keras.Input((5,)), *inner, layers.Dense(1)])
+        model.compile(optimizer, "mse")
+        used = keras.optimizers.get(optimizer) if own else model.optimizer
+    report = parity.diagnose(model, x, y, loop=by_compute_loss(model, used, function))
+    found["correct"][name] = [c.id for c in report.causes] + list(report.unexplained)
 print(json.dumps(found))
 """
 
@@ -49,6 +76,7 @@ def test_the_number_of_replicas():
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["right"] == []
+    assert len(found["correct"]) == 5 and not any(found["correct"].values()), found["correct"]
     ((missing, evidence),) = found["missing"]
     assert missing == "D12" and evidence.startswith("every gradient is 2 times fit's")
     ((twice, evidence),) = found["twice"]

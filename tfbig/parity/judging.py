@@ -75,7 +75,8 @@ def reference_of(
     if floor > (5e-2 if half else 1e-3):
         notes.append(
             f"fit's gradient differs by {floor:.2g} from the same model's in a replay: the model "
-            f"is not deterministic, or reads more than its weights and seeds"
+            f"is not deterministic, reads more than its weights and seeds, or has replicas that "
+            f"draw and normalise by themselves"
         )
         floor = 5e-2 if half else 1e-3
     return reference, 10 * floor, notes

@@ -113,7 +113,11 @@ def build(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> None:
     with random_state():
         if not all(layer.built for layer in (model, *surgery.flatten_layers(model))):
             surgery.build(model, tensors(x, y, sample_weight))
-        surgery.build_optimizer(model)
+        # Slots are made where the weights are, under their strategy.
+        strategy = model.distribute_strategy
+        own = strategy is not tf.distribute.get_strategy()
+        with strategy.scope() if own else contextlib.nullcontext():
+            surgery.build_optimizer(model)
 
 
 def check_arrays(data: Any, name: str) -> None:
