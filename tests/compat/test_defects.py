@@ -65,6 +65,17 @@ def test_keras_3_15_1_has_them_all():
     assert [name for name in compat.DEFECTS if not compat.present(name)] == []
 
 
+# Beside the other tests of all probes: those that run in processes of their own answer once.
+def test_probes_leave_the_seeds_alone():
+    tf.random.set_seed(3)
+    expected = tf.random.uniform((2,)).numpy()
+    tf.random.set_seed(3)
+    for defect in compat.DEFECTS.values():
+        defect.present()
+    tf.random.set_seed(3)
+    np.testing.assert_array_equal(tf.random.uniform((2,)).numpy(), expected)
+
+
 # The defect: (what is measured, what Keras gives, what it should be).
 NUMBERS = {
     # (3, 4) / 5, away from the gradient.

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tests.conformance import transformers
+from tfbig import models
 from tfbig.models import NeuralNetwork
 from tfbig.training import (
     Accumulation,
@@ -33,6 +35,7 @@ class Case:
         data: `(x, y)`.
         covers: the public classes that this case stands for.
         exempt: law -> the reason why it does not apply.
+        big: whether it takes long to trace, so that some laws run in the full tier only.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Case:
     data: Callable[[], tuple[Any, Any]]
     covers: tuple[type, ...] = ()
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    big: bool = False
 
 
 def _rng() -> np.random.Generator:
@@ -240,10 +244,100 @@ CASES = [
     Case("regularized", _regularized, lambda: _binary(8), exempt=_HALF_LOSS),
     Case("frozen", _frozen, lambda: _binary(8), exempt=_STRANGER),
     Case("shared_layer", _shared, lambda: _binary(5), exempt=_STRANGER),
+    Case(
+        "causal_lm",
+        transformers.causal_lm,
+        transformers.packed_data,
+        (
+            models.CausalLM,
+            models.Transformer,
+            models.Block,
+            models.Attention,
+            models.Causal,
+            models.DotProduct,
+            models.GatedFeedForward,
+            models.PreNorm,
+            models.RMSNorm,
+            models.Rotary,
+            models.TiedHead,
+            models.TokenFront,
+        ),
+    ),
+    Case(
+        "capped_lm",
+        transformers.capped_lm,
+        transformers.language_data,
+        (models.LongRotary, models.SandwichNorm, models.SoftCappedDotProduct),
+        big=True,
+    ),
+    Case(
+        "mixture_lm",
+        transformers.mixture_lm,
+        transformers.language_data,
+        (models.MixtureOfExperts,),
+        big=True,
+    ),
+    Case(
+        "masked_lm",
+        transformers.masked_lm,
+        transformers.language_data,
+        (
+            models.MaskedLM,
+            models.FeedForward,
+            models.LearnedPositions,
+            models.PostNorm,
+            models.Transform,
+        ),
+        big=True,
+    ),
+    Case(
+        "text_encoder",
+        transformers.text_encoder,
+        lambda: (transformers.language_data()[0], transformers.classes(3)),
+        (models.TextEncoder, models.CountingTokenFront, models.MeanToken, models.Classifier),
+        big=True,
+    ),
+    Case(
+        "seq2seq",
+        transformers.seq2seq,
+        transformers.seq2seq_data,
+        (models.Seq2Seq, models.Everywhere, models.Head, models.RelativeBias),
+    ),
+    Case(
+        "vision_transformer",
+        transformers.vision,
+        lambda: (transformers.images(), transformers.classes(3)),
+        (models.VisionTransformer, models.FirstToken, models.PatchFront),
+    ),
+    Case(
+        "speech_encoder",
+        transformers.speech,
+        lambda: (transformers.frames(), transformers.classes(3)),
+        (
+            models.SpeechEncoder,
+            models.LastToken,
+            models.SinusoidalPositions,
+            models.SoundFront,
+        ),
+        big=True,
+    ),
+    Case(
+        "dual_encoder",
+        transformers.dual,
+        lambda: (
+            {**transformers.language_data()[0], "images": transformers.images()},
+            # Each row of logits is over the images of the batch, of which the last has six.
+            transformers.classes(6),
+        ),
+        (models.DualEncoder, models.EndToken),
+        big=True,
+    ),
 ]
 
 # Public classes that are neither a network nor a technique.
 NOT_A_CASE = {
     "Loop": "a driver: every law runs it",
     "Objective": "abstract",
+    "KeyValueCache": "holds arrays between calls; tests/models and tests/generation",
+    "UnitLength": "no weights; tests/interop compares it with sentence-transformers",
 }

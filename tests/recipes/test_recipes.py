@@ -101,8 +101,8 @@ def test_ctrl_c_saves_what_there_is(tmp_path, monkeypatch, during):
         real(self, *args, **{**kwargs, "epochs": 2})
         raise KeyboardInterrupt
 
-    for name in compat.DEFECTS:
-        compat.present(name)  # its probe trains too, and is to be over
+    for name in compat.FIXES:
+        compat.present(name)  # its probe, which training runs first, trains too: it is to be over
     monkeypatch.setattr(owner, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt) as interrupt:
         run.train(recipes.load("diagnosis"), output=tmp_path, epochs=3, say=lambda line: None)
@@ -123,7 +123,7 @@ def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch):
     def interrupted(self, *args, **kwargs):
         raise KeyboardInterrupt
 
-    for name in compat.DEFECTS:
+    for name in compat.FIXES:
         compat.present(name)
     monkeypatch.setattr(keras.Sequential, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt) as interrupt:

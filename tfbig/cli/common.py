@@ -1,11 +1,13 @@
 """What several verbs share: the flags and the files that they take."""
 
+import contextlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -15,7 +17,7 @@ from tfbig.cli import main
 if TYPE_CHECKING:
     import keras
 
-    from tfbig.recipes.recipe import Recipe
+    from tfbig.recipes.recipe import Recipe, TextRecipe
 
 
 def define_recipe(values: flags.FlagValues) -> None:
@@ -33,7 +35,29 @@ def define_program(values: flags.FlagValues) -> None:
     flags.DEFINE_string("program", None, "Python that defines build()", flag_values=values)
 
 
-def recipe(name: str) -> "Recipe":
+def define_language_model(values: flags.FlagValues) -> None:
+    """Defines `--model` for the verbs that take a checkpoint."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "smollm2, minilm, a Hugging Face folder, a .gguf file, or a .keras file with its "
+        "tokenizer's files beside it",
+        flag_values=values,
+    )
+
+
+def define_dtype(values: flags.FlagValues) -> None:
+    """Defines `--dtype`."""
+    flags.DEFINE_enum(
+        "dtype",
+        None,
+        ["float32", "bfloat16", "float16"],
+        "in which the model computes and is kept in memory; float32 by default",
+        flag_values=values,
+    )
+
+
+def recipe(name: str) -> "Recipe | TextRecipe":
     """The recipe of a flag."""
     try:
         return recipes.load(name)
@@ -57,6 +81,81 @@ def model(path: str | None) -> "keras.Model":
         return keras.models.load_model(path)
     except (ValueError, TypeError, OSError) as error:
         raise main.UsageError(f"{path} cannot be read as a .keras model: {error}") from error
+
+
+def loaded(name: str | None, dtype: str | None = None) -> tuple["keras.Model", Any]:
+    """The network and the tokenizer of `--model`.
+
+    Args:
+        name: as `define_language_model` says.
+        dtype: as in `tfbig.interop.loading.load`.
+
+    Returns:
+        `(model, tokenizer)`; the tokenizer is None where there are no files of one.
+
+    Raises:
+        UsageError: if there is no such model, or its files are wrong.
+        ImportError: if a package is missing, with the line that installs it.
+    """
+    if not name:
+        raise main.UsageError("--model is missing: smollm2, a folder, or a .gguf file")
+    from tfbig.interop import known
+    from tfbig.interop.loading import load
+
+    with mendable():
+        path = known.path_of(name)
+        if path.suffix != ".keras":
+            return load(path, dtype)
+        if dtype is not None:
+            raise main.UsageError(f"{path} has its dtype in it: --dtype is for checkpoints")
+        return known.load_known(path)
+
+
+def with_tokenizer(name: str | None, dtype: str | None = None) -> tuple["keras.Model", Any]:
+    """As `loaded`, for a verb that needs the tokenizer."""
+    model, tokenizer = loaded(name, dtype)
+    if tokenizer is None:
+        raise main.UsageError(
+            f"{name} has no tokenizer: a tokenizer.json is expected beside the weights, as "
+            f"AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it"
+        )
+    return model, tokenizer
+
+
+def lines(path: str) -> list[str]:
+    """The lines of a text file, without their ends.
+
+    Raises:
+        UsageError: if it is not there, not UTF-8, or empty.
+    """
+    if not Path(path).is_file():
+        raise main.UsageError(f"there is no file {path}")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise main.UsageError(f"{path} is no text in UTF-8: {error}") from error
+    if not text:
+        raise main.UsageError(f"{path} is empty")
+    # Not `splitlines`, which cuts at a form feed, too.
+    return text.removesuffix("\n").split("\n")
+
+
+@contextlib.contextmanager
+def mendable() -> Iterator[None]:
+    """Within it, the errors of the library that a user can mend become a `UsageError`: one line.
+
+    These are its `ValueError`s (of checkpoints, tokenizers, templates, arguments), and logits that
+    are no numbers.
+
+    >>> with mendable():
+    ...     raise ValueError("model.safetensors is cut short.\\nDownload it again.")
+    Traceback (most recent call last):
+    tfbig.cli.main.UsageError: model.safetensors is cut short. Download it again.
+    """
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        raise main.UsageError(" ".join(str(error).split())) from error
 
 
 def program(path: str) -> ModuleType:

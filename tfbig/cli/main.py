@@ -17,9 +17,17 @@ VERBS = {
     "evaluate": "score a saved model on a recipe's held-out data",
     "predict": "predict for the rows of a .csv or .npy file",
     "parity": "find out whether a loop does what model.fit does, and why not",
+    "generate": "continue a text with a language model",
+    "chat": "talk with a language model",
+    "embed": "make vectors of texts, and compare them",
+    "convert": "turn a checkpoint into a Hugging Face folder or a .keras file",
+    "certify": "prove that a checkpoint computes what transformers computes with it",
     "audit": "list the defects of Keras that a model will meet, each with its mend",
     "recipes": "list the recipes",
 }
+
+# The flag that a verb's one argument without a name stands for.
+UNNAMED = {"certify": "model"}
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -53,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         module.FLAGS.unparse_flags()
         rest = module.FLAGS([f"tfbig {verb}", *arguments[1:]])[1:]
+        if rest and verb in UNNAMED and not module.FLAGS[UNNAMED[verb]].present:
+            setattr(module.FLAGS, UNNAMED[verb], rest.pop(0))
         if rest:
             raise UsageError(f"{rest[0]!r} is not a flag: write --name=value")
         return module.run(module.FLAGS)

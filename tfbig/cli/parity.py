@@ -45,9 +45,15 @@ def _compared(values: flags.FlagValues) -> Any:
     recipe = common.recipe(values.recipe)
     import keras
 
+    from tfbig import parity
     from tfbig.recipes import run as runs
+    from tfbig.recipes.recipe import TextRecipe
 
     keras.utils.set_random_seed(values.seed)
+    if isinstance(recipe, TextRecipe):
+        with common.mendable():
+            model, batch = recipe.first_batch(values.seed, values.model)
+        return parity.compare(model, *batch)
     split = recipe.data(values.seed)
     model = common.model(values.model) if values.model else recipe.model(split)
     return runs.gradients(recipe, model, split)

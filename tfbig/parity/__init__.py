@@ -8,6 +8,7 @@ from tfbig.parity.diagnosis import Diagnosis
 from tfbig.parity.probe import Probe, probing
 from tfbig.parity.report import Report, Row
 from tfbig.parity.run import LoopError
+from tfbig.parity.torch_loop import compare_torch
 
 __all__ = [
     "CATALOGUE",
@@ -21,6 +22,7 @@ __all__ = [
     "Row",
     "assert_same",
     "compare",
+    "compare_torch",
     "diagnose",
     "probing",
 ]

@@ -6,23 +6,33 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfbig.recipes.recipe import Recipe
+    from tfbig.recipes.recipe import Recipe, TextRecipe
 
 __all__ = ["load", "names"]
 
-_NOT_RECIPES = {"recipe", "run", "scores", "show"}
+_NOT_RECIPES = {
+    "files",
+    "language_data",
+    "language_plan",
+    "language_scores",
+    "language_sizes",
+    "recipe",
+    "run",
+    "scores",
+    "show",
+}
 
 
 def names() -> list[str]:
     """The names of all recipes. Loads none of them.
 
     >>> names()
-    ['diagnosis']
+    ['diagnosis', 'language']
     """
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_RECIPES)
 
 
-def load(name: str) -> "Recipe":
+def load(name: str) -> "Recipe | TextRecipe":
     """The recipe of that name.
 
     Raises:

@@ -31,3 +31,24 @@ class Recipe:
     batch_size: int
     score: Callable[[Any, Any], Mapping[str, Any]]
     expected: Mapping[str, tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRecipe:
+    """An application on text, which is a stream and no table: it trains and judges by itself.
+
+    Attributes:
+        name: of the recipe and of its file.
+        summary: one line.
+        train: takes `output`, `size`, `data`, `model`, `driver`, `epochs`, `batch_size`,
+            `learning_rate`, `seed`, `verbose`.
+        evaluate: takes `model`, `data`, `seed`; returns a score and what was scored.
+        first_batch: from a seed, and a saved model's path or None, to a compiled model and
+            `(inputs, targets, weights)`.
+    """
+
+    name: str
+    summary: str
+    train: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    first_batch: Callable[..., Any]

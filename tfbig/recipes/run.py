@@ -1,7 +1,6 @@
 """Runs a recipe: trains it by one driver or by both, judges it, and keeps what came of it."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import keras
 
 from tfbig import compat, parity
 from tfbig.data import Split
-from tfbig.recipes import show
+from tfbig.recipes import files, show
 from tfbig.recipes.recipe import Recipe
 from tfbig.training import Loop
 
@@ -105,16 +104,16 @@ def train(
     if driver == "both":
         report = gradients(recipe, first, split)
         say(f"\nOne batch of {recipe.batch_size}, after training. {report}")
-        written.append(_save_json(report.to_json(), output / "parity.json"))
+        written.append(files.write_json(report.to_json(), output / "parity.json"))
     scores = evaluate(recipe, first, split)
     values = {name: list(score) for name, score in scores.items()}
-    written.append(_save_json(values, output / "scores.json"))
+    written.append(files.write_json(values, output / "scores.json"))
     say("\n" + show.scores(scores, recipe.expected, len(split.x_test)))
     try:  # last: a missing matplotlib costs the pictures and nothing else
         curves = show.curves(histories, recipe.summary)
-        written.append(_save_figure(curves, output / "curves.png"))
+        written.append(files.write_figure(curves, output / "curves.png"))
         if report:
-            written.append(_save_figure(report.plot(), output / "parity.png"))
+            written.append(files.write_figure(report.plot(), output / "parity.png"))
     except ImportError as error:
         say(f"\n{error}")
     say(f"\nWritten to {output}: {', '.join(sorted(written))}")
@@ -137,11 +136,17 @@ def seed_of(model: str | Path) -> int | None:
 
     Another seed splits the data otherwise: most of what it holds out this model has seen.
     """
-    try:
-        seed = json.loads(Path(model).with_name("run.json").read_text(encoding="utf-8"))["seed"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    seed = settings_of(model).get("seed")
     return seed if isinstance(seed, int) else None
+
+
+def settings_of(model: str | Path) -> dict[str, Any]:
+    """How a saved model was trained, from `run.json` beside it; empty if that is not there."""
+    try:
+        settings = json.loads(Path(model).with_name("run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _save_training(
@@ -153,32 +158,11 @@ def _save_training(
     """Writes the models (the first driver's as model.keras), histories and settings."""
     first = next(iter(models))
     written = [
-        _save_model(model, output / ("model.keras" if name == first else f"model_{name}.keras"))
+        files.write_model(
+            model, output / ("model.keras" if name == first else f"model_{name}.keras")
+        )
         for name, model in models.items()
     ]
-    written.append(_save_json(histories, output / "history.json"))
-    written.append(_save_json(settings, output / "run.json"))
+    written.append(files.write_json(histories, output / "history.json"))
+    written.append(files.write_json(settings, output / "run.json"))
     return written
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> str:
-    """Writes to a temporary name and renames: a full disk or an interrupt leaves the old file."""
-    temporary = path.with_name(f".{os.getpid()}_{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-        return path.name
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _save_model(model: keras.Model, path: Path) -> str:
-    return _write(path, model.save)
-
-
-def _save_json(values: Any, path: Path) -> str:
-    return _write(path, lambda to: to.write_text(json.dumps(values, indent=2) + "\n"))
-
-
-def _save_figure(figure: Any, path: Path) -> str:
-    return _write(path, lambda temporary: figure.savefig(temporary, dpi=120))

@@ -1,0 +1,236 @@
+"""A checkpoint as a network, and back: `load` and `save`.
+
+A network is built by its family from the config, with variables of zeros (nothing is drawn at
+random to be thrown away), and filled tensor by tensor. Nothing is returned half-loaded. `save`
+writes what `transformers` loads.
+"""
+
+import contextlib
+import dataclasses
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from tfbig.interop import sentence_transformers
+from tfbig.interop.checkpoint import CheckpointError, open_checkpoint, write_checkpoint
+from tfbig.interop.families import family_of
+from tfbig.interop.family import Config, Family
+from tfbig.interop.names import Name, spellings, to_ours, to_theirs, unknown, variable
+
+# The config.json that a network was loaded with: what a config says beyond the network (token ids,
+# names of classes) is written out again with it.
+_CONFIGS: "weakref.WeakKeyDictionary[keras.Model, dict]" = weakref.WeakKeyDictionary()
+# Weights that it was loaded with and does not compute with (`Family.carried`), by name.
+_CARRIED: "weakref.WeakKeyDictionary[keras.Model, dict]" = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+class Tensors(Protocol):
+    """What holds tensors by name: an open checkpoint, or a PyTorch module."""
+
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor."""
+
+
+def load(path: str | Path, dtype: str | None = None) -> tuple[keras.Model, Any]:
+    """Reads a Hugging Face folder or a GGUF file.
+
+    Args:
+        path: a folder with config.json and safetensors (in shards, too), or a `.gguf` file.
+        dtype: a Keras dtype policy for the network, such as "bfloat16" or "mixed_bfloat16"; None:
+            Keras's global one, which is float32 unless it was set. The file's own dtype does not
+            matter: its numbers are cast.
+
+    Returns:
+        `(model, tokenizer)`: a built network, ready to compile; and a `Tokenizer`, or None where
+        there are no files of one.
+
+    Raises:
+        CheckpointError: if a tensor or field is missing, unknown or of the wrong shape, or the
+            family is not known; it says which.
+        TokenizerError: if there are files of a tokenizer that cannot be read.
+    """
+    from tfbig.interop.tokenizer_files import load_tokenizer
+    from tfbig.interop.tokenizer_gguf import tokenizer_from_gguf
+
+    tokenizer: Any
+    tensors: Tensors
+    with open_checkpoint(path) as checkpoint:
+        if checkpoint.format == "gguf":
+            from tfbig.interop.gguf_models import as_hugging_face
+
+            tokenizer = tokenizer_from_gguf(checkpoint.config)
+            config, tensors = as_hugging_face(checkpoint)
+        else:
+            tokenizer = load_tokenizer(path) if Path(path).is_dir() else None
+            config, tensors = sentence_transformers.configured(path, checkpoint.config), checkpoint
+        return network(config, tensors, dtype), tokenizer
+
+
+def network(config: Config, tensors: Tensors, dtype: str | None = None) -> keras.Model:
+    """The network of a config.json, filled with tensors; arguments and errors as in `load`."""
+    family = family_of(config)
+    tensors = family.joined(tensors)
+    with empty_variables(), policy(dtype):
+        model = family.build(config)
+        model.build()
+    fill(model, table(family, config, model, tensors.names()), tensors)
+    _CONFIGS[model] = dict(config)
+    _CARRIED[model] = carried(family, config, model, tensors)
+    return model
+
+
+def carried(
+    family: Family, config: Config, model: keras.Model, tensors: Tensors
+) -> dict[str, np.ndarray]:
+    """The weights that a network does not compute with, by the names that `save` gives them.
+
+    Args:
+        family, config, model, tensors: of which `table` has accounted for all tensors.
+    """
+    names = family.names(config, model)
+    spelled = spellings(tensors.names(), names, family.prefix, family.aliases)
+    return {name: tensors.read(spelled[name]) for name in unknown(spelled, names, family.ignored)}
+
+
+def table(family: Family, config: Config, model: keras.Model, theirs: Any) -> list[Name]:
+    """The table of names for the tensors that there are, all accounted for.
+
+    Raises:
+        CheckpointError: if one is missing, or one is there that the network has no place for.
+    """
+    names = family.names(config, model)
+    spelled = spellings(theirs, names, family.prefix, family.aliases)
+    missing = [name.theirs for name in names if name.theirs not in spelled]
+    surplus = unknown(spelled, names, family.ignored + family.carried)
+    if missing or surplus:
+        raise CheckpointError(
+            f"The tensors are not those of a {config.get('model_type')!r} by its config.json: "
+            f"missing {_some(missing)}; without a place {_some(surplus)}. The config is of another "
+            f"model, or the download is incomplete."
+        )
+    return [dataclasses.replace(name, theirs=spelled[name.theirs]) for name in names]
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")) or "none"
+
+
+def fill(model: keras.Model, names: list[Name], tensors: Tensors) -> None:
+    """Assigns each tensor to its variables, one after the other."""
+    for name in names:
+        variables = [variable(model, path) for path in name.paths]
+        arrays = to_ours(name, tensors.read(name.theirs), [tuple(v.shape) for v in variables])
+        for target, array in zip(variables, arrays, strict=True):
+            target.assign(np.asarray(array, dtype=target.dtype))
+
+
+@contextlib.contextmanager
+def empty_variables() -> Iterator[None]:
+    """Within it, layers make their variables as zeros: they are about to be filled.
+
+    >>> with empty_variables():
+    ...     dense = keras.layers.Dense(2)
+    ...     dense.build((None, 3))
+    >>> float(keras.ops.sum(dense.kernel))
+    0.0
+    """
+    original = keras.layers.Layer.add_weight
+
+    def add_weight(self: Any, shape: Any = None, initializer: Any = None, *args: Any, **kw: Any):
+        return original(self, shape, "zeros", *args, **kw)
+
+    with _LOCK:
+        keras.layers.Layer.add_weight = add_weight
+        try:
+            yield
+        finally:
+            keras.layers.Layer.add_weight = original
+
+
+@contextlib.contextmanager
+def policy(dtype: str | None) -> Iterator[None]:
+    """Within it, `dtype` is Keras's global dtype policy; None leaves it.
+
+    >>> with policy("bfloat16"):
+    ...     keras.layers.Dense(1).compute_dtype
+    'bfloat16'
+    """
+    before = keras.config.dtype_policy()
+    if dtype is not None:
+        keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def config_of(model: keras.Model) -> dict[str, Any]:
+    """The config.json of a network: the one it was loaded with, or one made for `language_model`'s.
+
+    Raises:
+        CheckpointError: if it was not loaded and is not built as Llama is.
+    """
+    from tfbig.interop.families import llama
+
+    return dict(_CONFIGS[model]) if model in _CONFIGS else llama.config_of(model)
+
+
+def save(
+    model: keras.Model,
+    path: str | Path,
+    tokenizer: Any = None,
+    config: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    max_shard_bytes: int = 5 * 2**30,
+) -> None:
+    """Writes a folder that `transformers` loads; atomically: it is there whole, or not at all.
+
+    Args:
+        model: a network that was loaded, or made by `language_model`.
+        path: of the folder, which must not be there yet (or be empty).
+        tokenizer: written beside it; None: none.
+        config: of config.json; None: that of `config_of(model)`.
+        dtype: "float32", "bfloat16" or "float16"; None: the dtype of the network's variables.
+        max_shard_bytes: weights that take more are written in several files.
+
+    Raises:
+        CheckpointError: if the folder is not free, or no family is known for the network.
+    """
+    config = dict(config_of(model) if config is None else config)
+    family = family_of(config)
+    names = family.names(config, model)
+    first = variable(model, names[0].paths[0])
+    config["dtype"] = dtype or keras.backend.standardize_dtype(first.dtype)
+    config.pop("torch_dtype", None)
+    sentences = config.pop(sentence_transformers.KEY, None)
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        for name in names:
+            arrays = [keras.ops.convert_to_numpy(variable(model, p)) for p in name.paths]
+            for theirs, array in family.parted(name.theirs, to_theirs(name, arrays)):
+                yield theirs, array.astype(_numpy_dtype(dtype, array))
+        for theirs, array in _CARRIED.get(model, {}).items():
+            yield theirs, array.astype(_numpy_dtype(config["dtype"], array))
+
+    def beside(folder: Path) -> None:
+        if sentences is not None:
+            sentence_transformers.write(folder, sentences, model.front.hidden_dim)
+        if tokenizer is not None:
+            tokenizer.save(folder)
+
+    write_checkpoint(path, tensors(), config, max_shard_bytes=max_shard_bytes, beside=beside)
+
+
+def _numpy_dtype(dtype: str | None, array: np.ndarray) -> np.dtype:
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype or array.dtype)
