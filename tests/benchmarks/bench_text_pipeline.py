@@ -5,11 +5,12 @@
 The corpus is the standard library's, tokenized by a byte-level BPE of 8,000 trained on it; then the
 same tokens as documents of 30 tokens, the hardest case, since a row is then made of many pieces.
 Batches are taken one by one by a Python iterator that does nothing with them: what a training step
-can ask for at most. A transformer of 1 to 10 M parameters takes 5 to 20 thousand tokens a second on
-two cores.
+can ask for at most. Last, what a training step does ask for: that of the recipe `language` at size
+tiny, which is the fastest there is. The pipeline must give ten times as many.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import tempfile
@@ -18,6 +19,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import tensorflow as tf
 
 from tfbig.data import (
     TokensInMemory,
@@ -28,6 +30,10 @@ from tfbig.data import (
     train_byte_bpe,
     write_shards,
 )
+from tfbig.models import language_model
+from tfbig.recipes.language_plan import compiled, muon
+from tfbig.recipes.language_sizes import size_of
+from tfbig.training import train_step
 
 
 def tokens_per_second(dataset, length: int, batch_size: int, seconds: float) -> float:
@@ -39,6 +45,24 @@ def tokens_per_second(dataset, length: int, batch_size: int, seconds: float) -> 
         next(iterator)
         batches += 1
     return batches * length * batch_size / taken
+
+
+def step_tokens_per_second(shards, seconds: float) -> float:
+    """The training step of size tiny, on one batch again and again: no pipeline beside it."""
+    size = size_of("tiny")
+    model = language_model(size.vocabulary_size, size.num_layers, size.num_heads, size.hidden_dim)
+    compiled(model, muon(size.learning_rate, 1000))
+    inputs, targets, weights = next(iter(packed(shards, size.length, size.batch_size)))
+    # The corpus has more tokens than this model, and which ones they are costs nothing.
+    inputs["token_ids"] %= size.vocabulary_size
+    batch = inputs, targets % size.vocabulary_size, weights
+    step = tf.function(functools.partial(train_step, model))
+    step(batch)
+    begin, steps = time.perf_counter(), 0
+    while (taken := time.perf_counter() - begin) < seconds:
+        step(batch)
+        steps += 1
+    return steps * size.length * size.batch_size / taken
 
 
 def main() -> None:
@@ -82,6 +106,13 @@ def main() -> None:
                 )
             ]
             print(f"{length:7d} {batch_size:6d} " + " ".join(f"{r / 1e6:8.2f} M" for r in rates))
+            if (length, batch_size) == (128, 16):
+                given = rates[0]
+        taken = step_tokens_per_second(shards, 2 * seconds)
+    print(f"a step of size tiny takes {taken / 1e3:.1f} k tokens/s; the pipeline gives", end=" ")
+    print(f"{given / taken:.0f} times as many")
+    if given < 10 * taken:
+        raise SystemExit("The pipeline gives less than 10 times the tokens that a step takes.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The recipe language: its dial and its scores by hand, and a whole small training of each kind."""
+"""The recipe language: its scores by hand, and a whole small training of each kind."""
 
 import dataclasses
 import json
 import math
+import sys
 
 import keras
 import numpy as np
@@ -15,12 +16,25 @@ from tfbig.interop.loading import load
 from tfbig.interop.tokenizer_files import load_tokenizer
 from tfbig.models import language_model
 from tfbig.recipes import language, language_data, language_plan, language_scores
-from tfbig.recipes.language_sizes import MOST_PASSES, size_of
+
+MUON = language_plan.muon
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly():
+    """AdamW in Muon's place, which takes twice as long to trace, and no pictures.
+
+    The training of the full tier is by Muon, and so is `test_muon_turns_matrices`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_plan, "muon", language_plan.adamw)
+        patch.setitem(sys.modules, "matplotlib.figure", None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,42 +55,39 @@ def trained(texts, tmp_path_factory):
     return result, output, "\n".join(said)
 
 
-def test_what_follows_from_the_dial_by_hand():
-    """Width 32 x 4 = 128, in 2 heads of 64; 16 x round(128 / 6) = 336. A block: 4 x 128^2 + 3 x 128
-    x 336 + 2 x 128 = 194,816; with 4096 x 128 token vectors and a norm of 128: 1,303,680."""
-    tiny = size_of("tiny")
-    assert (tiny.num_layers, tiny.hidden_dim, tiny.num_heads) == (4, 128, 2)
-    assert (tiny.intermediate_dim, tiny.parameters) == (336, 1_303_680)
-    assert tiny.tokens == 3_259_200  # 2.5 a parameter
-    assert tiny.steps(corpus_tokens=3_120_719) == 1592  # 3,259,200 / (16 x 128), rounded up
-    assert tiny.steps(corpus_tokens=2048) == MOST_PASSES
-    # Twice the depth: half the width's root.
-    assert size_of(16).learning_rate == pytest.approx(tiny.learning_rate / 2, abs=1e-6)
-    assert size_of("6") == size_of("small")
-    assert f"{'hidden_dim':16s} 128" in tiny.describe()
-
-
-@pytest.mark.parametrize("size", ["tiny", "small"])
-def test_parameters_are_those_of_the_network(size):
-    numbers = size_of(size)
-    network = language_model(
-        numbers.vocabulary_size, numbers.num_layers, numbers.num_heads, numbers.hidden_dim
-    )
-    network.build()
-    assert network.count_params() == numbers.parameters
-    assert network.transformer.blocks[0].feed_forward.intermediate_dim == numbers.intermediate_dim
-
-
-@pytest.mark.parametrize("size", ["huge", 3, 0, "5", "-2"])
-def test_other_sizes_are_refused(size):
-    with pytest.raises(ValueError, match="tiny, small, medium, large"):
-        size_of(size)
-
-
 def test_the_schedule_by_hand():
     """20 steps: 2 up to the peak, then 18 of half a cosine: a half of it after 9."""
     rate = language_plan.schedule(1.0, 20)
     np.testing.assert_allclose([rate(s) for s in (0, 1, 2, 11, 20)], [0, 0.5, 1, 0.5, 0], atol=1e-6)
+
+
+def test_muon_turns_matrices():
+    """One step on random gradients: a kernel's change has singular values that are nearly equal.
+
+    5 steps of Newton and Schulz leave them between 0.7 and 1.2 (Jordan 2024), times 0.2 sqrt(32)
+    (Liu et al. 2025, arXiv:2502.16982). Token vectors get Adam's, everywhere of one size: as the
+    second step it takes the moments 0.1 g / (1 - 0.9^2) and 0.05 g^2 / (1 - 0.95^2).
+    """
+    model = language_model(50, 1, 2, 16, intermediate_dim=32)
+    model.build()
+    optimizer = MUON(0.01, steps=10)  # one of warm-up: the second step is at the peak
+    optimizer.weight_decay = optimizer.adam_weight_decay = None
+    optimizer.build(model.trainable_variables)
+    optimizer.iterations.assign(1)
+    rng = np.random.default_rng(0)
+    before = [v.numpy() for v in model.trainable_variables]
+    gradients = [rng.normal(size=v.shape).astype("float32") for v in model.trainable_variables]
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        change = (old - variable.numpy()) / 0.01
+        if variable.path.endswith("kernel"):
+            scale = 0.2 * math.sqrt(max(variable.shape))
+            values = np.linalg.svd(change, compute_uv=False) / scale
+            assert 0.6 < values.min() and values.max() < 1.3, variable.path
+        else:
+            # 1e-3: beside an epsilon of 1e-7.
+            by_hand = (0.1 / 0.19) / math.sqrt(0.05 / 0.0975)
+            np.testing.assert_allclose(abs(change), by_hand, rtol=1e-3)
 
 
 def tokenizer_of_bytes():
@@ -130,6 +141,9 @@ def test_a_document_that_says_end_does_not_end_there():
 
 def test_a_whole_training_by_both_drivers(trained):
     result, output, said = trained
+    # All of the training, so its weights are those of the loop.
+    steps = json.loads((output / "run.json").read_text())["steps"]
+    assert f"The first {steps} steps by fit and by the loop" in said
     assert "the weights are equal, bit by bit" in said
     assert json.loads((output / "parity.json").read_text())["max_relative_error"] <= 1e-6
     losses = result["history"]["fit"]["loss"]
@@ -145,16 +159,23 @@ def test_a_whole_training_by_both_drivers(trained):
     assert not list(output.glob(".*"))
 
 
-def test_the_loop_alone_leaves_the_weights_of_fit(trained, texts, tmp_path):
-    output = trained[1]
-    language.train(
-        output=tmp_path, data=texts, size=2, epochs=2, driver="loop", say=lambda line: None
-    )
-    by_fit = keras.models.load_model(output / "model.keras").get_weights()
-    by_loop = keras.models.load_model(tmp_path / "model.keras").get_weights()
-    for a, b in zip(by_fit, by_loop, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert list(json.loads((tmp_path / "history.json").read_text())) == ["loop"]
+def test_a_loop_that_does_otherwise_is_told(monkeypatch):
+    """Not by training: of a driver that moves one weight by 0.25."""
+    model = language_model(20, 1, 1, 4)
+    model.build()
+
+    def drive(name, model, *args, **kwargs):
+        model.transformer.norm.scale.assign_add([0, 0, 0.25 if name == "loop" else 0, 0])
+
+    def copy():
+        other = language_model(20, 1, 1, 4)
+        other.build()
+        other.set_weights(model.get_weights())
+        return other
+
+    monkeypatch.setattr(language, "_drive", drive)
+    plan = language_plan.Plan(copy, None, None, 8, 1, 100, {}, "", {})
+    assert language.same_steps(plan, seed=0).endswith("the weights differ by at most 2.5e-01.")
 
 
 def test_the_hugging_face_folder_is_the_same_model(trained):
@@ -211,22 +232,25 @@ def test_evaluate_on_the_held_out_side_is_the_score_of_training(trained, capsys,
 
 
 def test_ctrl_c_saves_what_there_is_and_training_goes_on(trained, texts, tmp_path, monkeypatch):
-    """After 2 of 10 parts; then the loop goes on from the saved weights, at the rate it had."""
+    """Of a loop that stops after 7 steps, which are not taken; then a real one goes on."""
+    monkeypatch.setattr(language, "continued", lambda *args: [])
     real = language.Loop.fit
 
     def interrupted(self, *args, **kwargs):
-        real(self, *args, **{**kwargs, "epochs": 2})
+        self.model.build()
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.model.optimizer.iterations.assign(7)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(language.Loop, "fit", interrupted)
     arguments = {"data": texts, "driver": "loop", "say": lambda line: None}
     with pytest.raises(KeyboardInterrupt) as interrupt:
-        language.train(output=tmp_path / "a", size=2, epochs=2, **arguments)
-    monkeypatch.undo()
+        language.train(output=tmp_path / "a", size=2, epochs=9, **arguments)
+    monkeypatch.setattr(language.Loop, "fit", real)
     (note,) = interrupt.value.__notes__
-    steps = int(keras.models.load_model(tmp_path / "a" / "model.keras").optimizer.iterations)
-    assert f"Stopped loop after {steps} of" in note and f"--data={texts}" in note
-    assert f"--model={tmp_path}/a/model.keras" in note
+    steps = json.loads((tmp_path / "a" / "run.json").read_text())["steps"]
+    assert f"Stopped loop after 7 of {steps} steps" in note and f"--data={texts}" in note
+    assert f"--model={tmp_path}/a/model.keras --learning_rate=" in note
     before = language.evaluate(tmp_path / "a" / "model.keras")[0]
     result = language.train(
         output=tmp_path / "b",
@@ -264,7 +288,8 @@ def test_only_answers_are_learnt(trained, chats):
     assert all(tokenizer.decode(ids).endswith("is\n<assistant>") for ids in data.prompts())
 
 
-def test_fine_tuning_on_conversations(trained, chats, tmp_path):
+def test_fine_tuning_on_conversations(trained, chats, tmp_path, monkeypatch):
+    monkeypatch.setattr(language, "continued", lambda *args: [])
     network, tokenizer = load_known(trained[1] / "model.keras")
     base = tmp_path / "base"
     base.mkdir()
@@ -332,9 +357,12 @@ def test_one_conversation_cannot_be_split(tmp_path):
 
 @pytest.mark.full
 @pytest.mark.parametrize(("size", "rival"), [("tiny", "gzip"), ("small", "xz")])
-def test_the_standard_library(size, rival, tmp_path):
+def test_the_standard_library(size, rival, tmp_path, monkeypatch):
     """What the issue promises of the real corpus. On two idle cores: minutes, and an hour."""
-    result = language.train(output=tmp_path, size=size, driver="fit", say=lambda line: None)
+    monkeypatch.setattr(language_plan, "muon", MUON)
+    said = []
+    result = language.train(output=tmp_path, size=size, say=said.append)
+    assert "the weights are equal, bit by bit" in "\n".join(said)
     low, high = language.EXPECTED[size]
     assert low <= result["score"].bits_per_byte <= high
     scores = json.loads((tmp_path / "scores.json").read_text())

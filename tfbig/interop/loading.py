@@ -1,43 +1,33 @@
 """A checkpoint as a network, and back: `load` and `save`.
 
-A network is built by its family from the config, with variables of zeros (nothing is drawn at
-random to be thrown away), and filled tensor by tensor. Nothing is returned half-loaded. `save`
-writes what `transformers` loads.
+A network is built by its family from the config. Its variables are made one after the other, each
+with the tensor that is read for it then: nothing is drawn at random to be thrown away, and beside
+the weights one tensor is in memory. Nothing is returned half-loaded. `save` writes what
+`transformers` loads.
 """
 
 import contextlib
 import dataclasses
-import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfbig.interop import sentence_transformers
 from tfbig.interop.checkpoint import CheckpointError, open_checkpoint, write_checkpoint
+from tfbig.interop.deferred import Tensors, deferred_variables, give
 from tfbig.interop.families import family_of
 from tfbig.interop.family import Config, Family
-from tfbig.interop.names import Name, spellings, to_ours, to_theirs, unknown, variable
+from tfbig.interop.names import Name, spellings, to_theirs, unknown, variable
 
 # The config.json that a network was loaded with: what a config says beyond the network (token ids,
 # names of classes) is written out again with it.
 _CONFIGS: "weakref.WeakKeyDictionary[keras.Model, dict]" = weakref.WeakKeyDictionary()
 # Weights that it was loaded with and does not compute with (`Family.carried`), by name.
 _CARRIED: "weakref.WeakKeyDictionary[keras.Model, dict]" = weakref.WeakKeyDictionary()
-_LOCK = threading.Lock()
-
-
-class Tensors(Protocol):
-    """What holds tensors by name: an open checkpoint, or a PyTorch module."""
-
-    def names(self) -> tuple[str, ...]:
-        """All names."""
-
-    def read(self, name: str) -> np.ndarray:
-        """One tensor."""
 
 
 def load(path: str | Path, dtype: str | None = None) -> tuple[keras.Model, Any]:
@@ -79,10 +69,10 @@ def network(config: Config, tensors: Tensors, dtype: str | None = None) -> keras
     """The network of a config.json, filled with tensors; arguments and errors as in `load`."""
     family = family_of(config)
     tensors = family.joined(tensors)
-    with empty_variables(), policy(dtype):
+    with policy(dtype), deferred_variables() as deferred:
         model = family.build(config)
         model.build()
-    fill(model, table(family, config, model, tensors.names()), tensors)
+        give(table(family, config, model, tensors.names()), model, tensors, deferred)
     _CONFIGS[model] = dict(config)
     _CARRIED[model] = carried(family, config, model, tensors)
     return model
@@ -122,38 +112,6 @@ def table(family: Family, config: Config, model: keras.Model, theirs: Any) -> li
 
 def _some(names: list[str]) -> str:
     return (", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")) or "none"
-
-
-def fill(model: keras.Model, names: list[Name], tensors: Tensors) -> None:
-    """Assigns each tensor to its variables, one after the other."""
-    for name in names:
-        variables = [variable(model, path) for path in name.paths]
-        arrays = to_ours(name, tensors.read(name.theirs), [tuple(v.shape) for v in variables])
-        for target, array in zip(variables, arrays, strict=True):
-            target.assign(np.asarray(array, dtype=target.dtype))
-
-
-@contextlib.contextmanager
-def empty_variables() -> Iterator[None]:
-    """Within it, layers make their variables as zeros: they are about to be filled.
-
-    >>> with empty_variables():
-    ...     dense = keras.layers.Dense(2)
-    ...     dense.build((None, 3))
-    >>> float(keras.ops.sum(dense.kernel))
-    0.0
-    """
-    original = keras.layers.Layer.add_weight
-
-    def add_weight(self: Any, shape: Any = None, initializer: Any = None, *args: Any, **kw: Any):
-        return original(self, shape, "zeros", *args, **kw)
-
-    with _LOCK:
-        keras.layers.Layer.add_weight = add_weight
-        try:
-            yield
-        finally:
-            keras.layers.Layer.add_weight = original
 
 
 @contextlib.contextmanager

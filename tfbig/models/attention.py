@@ -117,12 +117,14 @@ class Attention(Composite, keras.layers.Layer):
         # An identity that taps can see: (batch, key/value heads, group, queries, keys).
         self.weights_of = keras.layers.Identity(name="weights", dtype=self.dtype_policy)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        # Now and not in build(): an initializer draws its seed when it is made.
+        self.output_start = clone(self.initializer)
 
-    def _projection(self, name: str, units: int) -> keras.layers.Dense:
+    def _projection(self, name: str, units: int, start: Any = None) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
             use_bias=name in self.biases,
-            kernel_initializer=clone(self.initializer),
+            kernel_initializer=start or clone(self.initializer),
             name=name,
             dtype=self.dtype_policy,
         )
@@ -133,11 +135,14 @@ class Attention(Composite, keras.layers.Layer):
         self.query.build((None, None, dim))
         self.key.build((None, None, memory_dim))
         self.value.build((None, None, memory_dim))
-        self.output_projection = self._projection("output", dim)
+        self.output_projection = self._projection("output", dim, self.output_start)
         self.output_projection.build((None, None, self.num_heads * self.head_dim))
         for norm in (self.query_norm, self.key_norm):
             if norm is not None:
                 norm.build((None, None, None, self.head_dim))
+        # They have no weights, but in build() a layer learns its path, by which taps find it.
+        for layer in (self.score, self.weights_of, self.dropout):
+            layer.build((None, None, None, None, None))
         self.built = True
 
     def call(

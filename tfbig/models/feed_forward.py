@@ -73,12 +73,14 @@ class FeedForward(keras.layers.Layer):
         self.output_dropout = keras.layers.Dropout(output_dropout, dtype=self.dtype_policy)
         for name in self.inputs:
             setattr(self, name, self._dense(name, intermediate_dim))
+        # Now and not in build(): an initializer draws its seed when it is made.
+        self.down_start = clone(self.initializer)
 
-    def _dense(self, name: str, units: int) -> keras.layers.Dense:
+    def _dense(self, name: str, units: int, start: Any = None) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=clone(self.initializer),
+            kernel_initializer=start or clone(self.initializer),
             name=name,
             dtype=self.dtype_policy,
         )
@@ -86,7 +88,7 @@ class FeedForward(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         for name in self.inputs:
             getattr(self, name).build(input_shape)
-        self.down = self._dense("down", input_shape[-1])
+        self.down = self._dense("down", input_shape[-1], self.down_start)
         self.down.build((*input_shape[:-1], self.intermediate_dim))
         self.built = True
 

@@ -64,6 +64,8 @@ class PatchFront(Composite, keras.layers.Layer):
             name="patches",
             dtype=self.dtype_policy,
         )
+        # Now and not in build(): an initializer draws its seed when it is made.
+        self.starts = {name: clone(self.initializer) for name in ("whole", "positions")}
         self.norm = clone(norm, "norm")
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
@@ -71,12 +73,12 @@ class PatchFront(Composite, keras.layers.Layer):
         self.patches.build((None, self.image_size, self.image_size, self.channels))
         count = (self.image_size // self.patch_size) ** 2
         self.whole = self.add_weight(
-            name="whole", shape=(self.hidden_dim,), initializer=clone(self.initializer)
+            name="whole", shape=(self.hidden_dim,), initializer=self.starts["whole"]
         )
         self.positions = self.add_weight(
             name="positions",
             shape=(1 + count, self.hidden_dim),
-            initializer=clone(self.initializer),
+            initializer=self.starts["positions"],
         )
         if self.norm is not None:
             self.norm.build((None, None, self.hidden_dim))

@@ -194,6 +194,8 @@ class MixtureOfExperts(keras.layers.Layer):
             name="router",
             dtype=self.dtype_policy,
         )
+        # Now and not in build(): an initializer draws its seed when it is made.
+        self.starts = {name: clone(self.initializer) for name in ("gate", "up", "down")}
 
     def build(self, input_shape: Any) -> None:
         dim = input_shape[-1]
@@ -207,7 +209,7 @@ class MixtureOfExperts(keras.layers.Layer):
         return self.add_weight(
             name=name,
             shape=(self.num_experts, inputs, outputs),
-            initializer=clone(self.initializer),
+            initializer=self.starts[name],
         )
 
     def call(self, x: Any, training: bool | None = None) -> Any:

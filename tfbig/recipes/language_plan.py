@@ -211,9 +211,10 @@ def compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> keras
 def muon(learning_rate: float, steps: int) -> keras.optimizers.Muon:
     """To train from scratch: Muon on the matrices, and AdamW on token vectors and norms.
 
-    Measured at size tiny, after 200 steps: 4.90 nats a token on held-out text, and with AdamW at
-    its best rate 5.86. Our projections are matrices, so all of them get it; Keras's own attention
-    has kernels of three axes, which do not (V20).
+    Measured at size tiny, a whole schedule of 200 steps: 4.67 nats a token on held-out text (rates
+    0.01 and 0.02 alike), and 5.84 by AdamW (0.008, and 5.86 at 0.004); a step takes 10 % longer.
+    Our projections are matrices, so all of them get it; Keras's own attention has kernels of three
+    axes, which do not (V20).
     """
     return keras.optimizers.Muon(
         schedule(learning_rate, steps), adam_beta_2=0.95, weight_decay=0.1, adam_weight_decay=0.1

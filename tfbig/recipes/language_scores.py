@@ -44,7 +44,7 @@ class LanguageScore(NamedTuple):
     def perplexity(self) -> float:
         """Among how many equally likely tokens the model hesitates.
 
-        >>> LanguageScore(nats=3 * math.log(8), tokens=3, bytes=9).perplexity
+        >>> round(LanguageScore(nats=3 * math.log(8), tokens=3, bytes=9).perplexity, 6)
         8.0
         """
         return math.exp(min(self.nats_per_token, 700.0))  # of a model that diverged, not infinite
@@ -53,7 +53,7 @@ class LanguageScore(NamedTuple):
     def bits_per_byte(self) -> float | None:
         """None where bytes are not counted.
 
-        >>> LanguageScore(nats=3 * math.log(8), tokens=3, bytes=9).bits_per_byte
+        >>> round(LanguageScore(nats=3 * math.log(8), tokens=3, bytes=9).bits_per_byte, 6)
         1.0
         """
         return None if self.bytes is None else bits_per_byte(self.nats, self.bytes)
