@@ -1,11 +1,14 @@
-"""Small checkpoints for the tests of the verbs, written without torch."""
+"""Small checkpoints for the tests of the verbs, written without torch; and calls of the verbs."""
 
 import json
 
 import keras
 import numpy as np
+import pytest
 import tokenizers
 
+from tfbig.cli.main import main
+from tfbig.interop.known import path_of
 from tfbig.interop.loading import save
 from tfbig.interop.tokenizer import SpecialTokens, Tokenizer
 from tfbig.models import language_model
@@ -78,3 +81,25 @@ def edit(path, **changes):
     """Changes fields of a JSON file."""
     said = json.loads(path.read_text())
     path.write_text(json.dumps({**said, **changes}))
+
+
+def real(name):
+    """A model that comes as a package."""
+    try:
+        return str(path_of(name))
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def call(capsys, *arguments, status=0):
+    """What a command prints; its exit status is checked."""
+    capsys.readouterr()
+    assert main(["tfbig", *map(str, arguments)]) == status, capsys.readouterr().err
+    return capsys.readouterr()
+
+
+def refused(capsys, *arguments):
+    """The one line that a wrong call gets."""
+    said = call(capsys, *arguments, status=2).err
+    assert said.startswith("tfbig: ") and said.count("\n") == 1, said
+    return said

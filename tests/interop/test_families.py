@@ -15,7 +15,7 @@ from tests.interop import (
     family_configs_llama,
     family_configs_seq2seq,
 )
-from tfbig.interop import certificate
+from tfbig.interop import certificate, certificate_inputs, certificate_training
 from tfbig.interop.families import FAMILIES
 from tfbig.interop.loading import load, save
 from tfbig.interop.torch_modules import from_torch, to_torch
@@ -125,6 +125,24 @@ def test_the_certificate_is_a_file_of_json(llama, tmp_path):
     certificate.compare(from_torch(module, config), module, config).write(tmp_path / "c.json")
     written = json.loads((tmp_path / "c.json").read_text())
     assert written["model"] == "LlamaForCausalLM" and set(written["versions"]) >= {"keras", "torch"}
+
+
+@pytest.mark.parametrize("field", ["outputs", "left_padded", "gradients", "weights_after_steps"])
+def test_a_nan_fails_the_certificate(field):
+    good = {"outputs": 0.0, "left_padded": 0.0, "gradients": 0.0, "weights_after_steps": 0.0}
+    common = {"model": "m", "hidden_states": (0.0,), "zero_gradient": (), "round_trip": True}
+    assert certificate.Certificate(**good, **common).passed
+    assert not certificate.Certificate(**{**good, field: float("nan")}, **common).passed
+    assert not certificate.Certificate(**good, **{**common, "hidden_states": (0.0, np.nan)}).passed
+
+
+def test_gradients_that_are_nan_are_no_zeros(llama):
+    module, config = llama
+    model = from_torch(module, config)
+    model.front.tokens.embeddings.assign(model.front.tokens.embeddings * np.nan)
+    example = certificate_inputs.example(model, config)
+    zero, error = certificate_training.gradient_error(model, module, example, config)
+    assert not zero and np.isnan(error)
 
 
 def test_to_torch_is_the_inverse_of_from_torch(llama):

@@ -66,7 +66,7 @@ def by_definition(
 
     def head(name: str, row: np.ndarray, number: int, position: int) -> np.ndarray:
         vector = projected(name, row)[number * HEAD_DIM : (number + 1) * HEAD_DIM]
-        if name != "value" and layer.norm is not None:
+        if name != "value" and layer.query_norm is not None:
             norm = getattr(layer, f"{name}_norm")
             root = np.sqrt(np.mean(vector**2) + norm.epsilon)
             vector = vector / root * ops.convert_to_numpy(norm.scale)

@@ -10,6 +10,7 @@ import numpy as np
 from tfbig.interop.family import Config
 from tfbig.models import (
     CausalLM,
+    Classifier,
     DualEncoder,
     MaskedLM,
     Seq2Seq,
@@ -152,8 +153,12 @@ def _torch(array: np.ndarray) -> Any:
 
 
 def output(model: keras.Model, ours: Any) -> Any:
-    """What is compared: logits; or the states, where the module of PyTorch has no head."""
-    if isinstance(model, TextEncoder | VisionTransformer) and model.head is None:
+    """What is compared: logits; or the states, where the module of PyTorch has no head.
+
+    A sentence encoder's module gives states, too: pooling and length 1 are not in transformers.
+    """
+    states = isinstance(model, TextEncoder | VisionTransformer)
+    if states and not isinstance(model.head, Classifier):
         return model.encode(ours)[0]
     return model(ours, training=False)
 

@@ -28,11 +28,12 @@ def gradient_error(
     zero, errors = set(), [0.0]
     for weight, a, b in zip(model.trainable_variables, ours, theirs, strict=True):
         length, floor = float(np.linalg.norm(b)), 1e-6 * norm
-        if max(length, float(np.linalg.norm(a))) < floor:
+        # A NaN is no zero.
+        if length < floor and float(np.linalg.norm(a)) < floor:
             zero.add(weight.path)
         else:
             errors.append(float(np.linalg.norm(a - b)) / max(length, floor))
-    return zero, max(errors)
+    return zero, float(np.max(errors))  # which is NaN if one is
 
 
 def training_error(
@@ -63,7 +64,7 @@ def training_error(
                 b = expected[id(weight)]
                 a = keras.ops.convert_to_numpy(weight)
                 errors.append(float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(b)), 1e-12))
-        return max(errors)
+        return float(np.max(errors))
     finally:
         for weight, value in zip(model.trainable_variables, before, strict=True):
             weight.assign(value)

@@ -67,7 +67,7 @@ class Attention(Composite, keras.layers.Layer):
         visible: True where a query may look, broadcast to `(batch, heads, time, keys)`. (Not
             `mask`, which Keras fills and hands on by rules of its own.)
         bias: added to the scores, the same shape.
-        positions: `(batch or 1, time)` for the rotary part.
+        positions: `(batch or 1, time)` for the rotary part; by default the slots.
         cache: a `KeyValueCache`.
 
     Returns:
@@ -107,7 +107,6 @@ class Attention(Composite, keras.layers.Layer):
         self.rotary = rotary
         self.score = score or DotProduct(dtype=self.dtype_policy, name="score")
         self.sees = sees or Everywhere()
-        self.norm = norm
         self.initializer = keras.initializers.get(initializer)
         self.query_norm = clone(norm, "query_norm")
         self.key_norm = clone(norm, "key_norm")
@@ -156,10 +155,12 @@ class Attention(Composite, keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         time = ops.shape(x)[1]
+        slots = ops.arange(time) if cache is None else cache.slots(time)
+        if positions is None and memory is None:
+            positions = slots[None]
         query = self._heads(self.query(x), self.num_heads, self.query_norm, positions)
         if memory is None:
             keys, values = self._keys_and_values(x, positions)
-            slots = ops.arange(time) if cache is None else cache.slots(time)
             if cache is not None:
                 keys, values = cache.extend(self.path, keys, values)
             visible = both(visible, self.sees.mask(slots, ops.arange(ops.shape(keys)[1])))
@@ -207,7 +208,7 @@ class Attention(Composite, keras.layers.Layer):
                 rotary=self.rotary,
                 score=self.score,
                 sees=self.sees,
-                norm=self.norm,
+                norm=self.query_norm,
                 initializer=self.initializer,
             ),
         }

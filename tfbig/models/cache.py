@@ -38,6 +38,12 @@ class KeyValueCache:
         Shapes:
             `(batch, new, heads, dim)` in, `(batch, length, heads, dim)` out.
         """
+        if isinstance(self.index, int) and self.index + keys.shape[1] > self.length:
+            # slice_update would move the slots back, over what stands there.
+            raise ValueError(
+                f"The cache has {self.length} slots, and {keys.shape[1]} more are written from "
+                f"{self.index} on: make it longer."
+            )
         old = self.arrays.get(name)
         if old is None:
             shape = (ops.shape(keys)[0], self.length, *keys.shape[2:])

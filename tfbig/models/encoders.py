@@ -181,8 +181,8 @@ class DualEncoder(Network):
         self.initial_log_scale = initial_log_scale
 
     def build(self, input_shape: Any = None) -> None:
-        self.vision.build()
-        self.text.build()
+        build_once(self.vision)
+        build_once(self.text)
         self.log_scale = self.add_weight(
             name="log_scale",
             shape=(),

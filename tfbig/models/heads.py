@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfbig.models.parts import Composite, clone, serialized
+from tfbig.models.parts import Composite, clone, precise, serialized
 from tfbig.models.scores import soft_capped
 
 
@@ -198,9 +198,11 @@ def unit_length(x: Any) -> Any:
     >>> [round(float(v), 3) for v in unit_length(ops.array([[3.0, 4.0]]))[0]]
     [0.6, 0.8]
     """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    x = ops.cast(x, precise(dtype))
     square = ops.sum(ops.square(x), axis=-1, keepdims=True)
     # Bounded under the root, where a zero vector would have no gradient.
-    return x * ops.rsqrt(ops.maximum(square, 1e-24))
+    return ops.cast(x * ops.rsqrt(ops.maximum(square, 1e-24)), dtype)
 
 
 @keras.saving.register_keras_serializable("tfbig")

@@ -5,24 +5,51 @@ from typing import Any
 import keras
 
 from tfbig.models.cache import KeyValueCache
-from tfbig.models.parts import Network, serialized
+from tfbig.models.masks import Causal
+from tfbig.models.parts import Network, build_once, serialized
 
 
 def token_inputs(inputs: Any) -> dict[str, Any]:
     """What a network over text is called on, as a dict.
 
-    >>> sorted(token_inputs({"token_ids": 1, "padding_mask": 2}))
-    ['padding_mask', 'token_ids']
+    Raises:
+        ValueError: if there is something else in it, or of another kind.
+
+    >>> list(token_inputs(keras.ops.ones((2, 3), "int32")))
+    ['token_ids']
     """
     known = {"token_ids", "padding_mask", "segment_ids", "positions", "type_ids"}
     if not isinstance(inputs, dict):
-        return {"token_ids": inputs}
+        inputs = {"token_ids": inputs}
     if "token_ids" not in inputs or set(inputs) - known:
         raise ValueError(
             f"The inputs are {sorted(inputs)}; a network over text is called on token ids "
             f"(batch, time), or on a dict of token_ids and, if need be, {sorted(known)}."
         )
+    for name in inputs:
+        check_ids(name, inputs[name])
+    mask, time = inputs.get("padding_mask"), inputs["token_ids"].shape[1]
+    if mask is not None and None not in (time, mask.shape[1]) and mask.shape[1] < time:
+        raise ValueError(
+            f"padding_mask has {mask.shape[1]} slots and token_ids {time}: it has as many (with a "
+            f"cache, those of the cache)."
+        )
     return inputs
+
+
+def check_ids(name: str, ids: Any) -> None:
+    """Raises ValueError unless `ids` are whole numbers `(batch, time)`; a mask may be boolean.
+
+    >>> check_ids("token_ids", keras.ops.ones((2, 3)))
+    Traceback (most recent call last):
+    ValueError: token_ids are integers (batch, time), and these are float32 (2, 3).
+    """
+    dtype = keras.backend.standardize_dtype(ids.dtype)
+    mask = name.endswith("padding_mask")
+    if len(ids.shape) != 2 or not ("int" in dtype or (mask and dtype == "bool")):
+        raise ValueError(
+            f"{name} are integers (batch, time), and these are {dtype} {tuple(ids.shape)}."
+        )
 
 
 @keras.saving.register_keras_serializable("tfbig")
@@ -52,9 +79,9 @@ class LanguageModel(Network):
 
     def build(self, input_shape: Any = None) -> None:
         hidden = (None, None, self.front.hidden_dim)
-        self.front.build((None, None))
-        self.transformer.build(hidden)
-        self.head.build(hidden)
+        build_once(self.front, (None, None))
+        build_once(self.transformer, hidden)
+        build_once(self.head, hidden)
         self.built = True
 
     def call(
@@ -100,11 +127,23 @@ class CausalLM(LanguageModel):
 
     `language_model()` builds one from a few numbers.
 
+    Raises:
+        ValueError: if an attention sees what comes after, too: it would be told the answer.
+
     >>> from keras import ops
     >>> model = language_model(vocabulary_size=100, num_layers=2, num_heads=2, hidden_dim=16)
     >>> model(ops.ones((2, 5), "int32")).shape
     TensorShape([2, 5, 100])
     """
+
+    def __init__(self, front: Any, transformer: Any, head: Any, **kwargs: Any) -> None:
+        super().__init__(front, transformer, head, **kwargs)
+        for block in transformer.blocks:
+            if not isinstance(block.attention.sees, Causal):
+                raise ValueError(
+                    f"The attention of {block.name} sees the tokens that a CausalLM is to predict: "
+                    f"give it sees=Causal()."
+                )
 
 
 @keras.saving.register_keras_serializable("tfbig")
@@ -159,7 +198,6 @@ def language_model(
     from tfbig.models.attention import Attention
     from tfbig.models.feed_forward import GatedFeedForward
     from tfbig.models.heads import TiedHead
-    from tfbig.models.masks import Causal
     from tfbig.models.norms import RMSNorm
     from tfbig.models.rotary import Rotary, rotary_frequencies
     from tfbig.models.token_fronts import TokenFront

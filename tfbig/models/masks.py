@@ -12,8 +12,25 @@ import keras
 from keras import ops
 
 
+class Sees:
+    """A rule of who sees whom."""
+
+    def mask(self, query_slots: Any, key_slots: Any) -> Any:
+        """`(queries, keys)` of slot numbers `(queries,)` and `(keys,)`; None hides nothing."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras's way to write it down."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Sees":
+        """Keras's way to make it again."""
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable("tfbig")
-class Everywhere:
+class Everywhere(Sees):
     """Bidirectional: each query sees each key.
 
     >>> Everywhere().mask(ops.arange(2), ops.arange(3)) is None
@@ -24,18 +41,9 @@ class Everywhere:
         """None: nothing is hidden."""
         return None
 
-    def get_config(self) -> dict[str, Any]:
-        """Keras's way to write it down."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Everywhere":
-        """Keras's way to make it again."""
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable("tfbig")
-class Causal(Everywhere):
+class Causal(Sees):
     """Each query sees itself and what came before it.
 
     Args:

@@ -17,12 +17,20 @@ def clone(part: Any, name: str | None = None) -> Any:
         part: a layer, or anything with `get_config` and `from_config`.
         name: of the copy; by default the name of the part.
 
+    Raises:
+        ValueError: if the part has weights already, which the copy would not have.
+
     >>> layer = keras.layers.Dense(3)
     >>> clone(layer, "other").units, clone(layer) is layer
     (3, False)
     """
     if part is None:
         return None
+    if isinstance(part, keras.layers.Layer) and part.weights:
+        raise ValueError(
+            f"The part {part.name!r} is copied, without the weights that it has already: give one "
+            f"that is not built, and set the weights of the copy."
+        )
     config = dict(part.get_config())
     if name is not None:
         config["name"] = name
@@ -77,6 +85,10 @@ class Composite:
 
 class Network(Composite, keras.Model):
     """A network of parts: it knows all shapes without seeing data, so `build()` needs none.
+
+    Its parts are used as they are, with the weights that they may have (those of another network,
+    under another head), and each computes in its own dtype: `dtype` of a network does nothing. Set
+    it with `keras.config.set_dtype_policy` before the parts are made.
 
     >>> issubclass(Network, keras.Model)
     True

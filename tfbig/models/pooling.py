@@ -8,16 +8,25 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfbig.models.parts import precise
 
-@keras.saving.register_keras_serializable("tfbig")
-class FirstToken(keras.layers.Layer):
-    """The state of the first token stands for the row (BERT, ViT).
 
-    All poolings are called on hidden states, the padding mask and the token ids, and use what they
-    need of them.
+class Pooling(keras.layers.Layer):
+    """One vector of a row of states: called on these, the padding mask and the token ids.
+
+    A pooling uses what it needs of them.
 
     Shapes:
         `(batch, time, dim)`, and two of `(batch, time)` or None, in; `(batch, dim)` out.
+    """
+
+    def compute_output_shape(self, hidden_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        return (hidden_shape[0], hidden_shape[-1])
+
+
+@keras.saving.register_keras_serializable("tfbig")
+class FirstToken(Pooling):
+    """The state of the first token stands for the row (BERT, ViT).
 
     >>> FirstToken()(ops.ones((2, 5, 16)), None).shape
     TensorShape([2, 16])
@@ -26,12 +35,9 @@ class FirstToken(keras.layers.Layer):
     def call(self, hidden: Any, padding_mask: Any = None, token_ids: Any = None) -> Any:
         return hidden[:, 0]
 
-    def compute_output_shape(self, hidden_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        return (hidden_shape[0], hidden_shape[-1])
-
 
 @keras.saving.register_keras_serializable("tfbig")
-class LastToken(FirstToken):
+class LastToken(Pooling):
     """The state of the last token that is no padding (embeddings by decoders).
 
     >>> hidden = ops.reshape(ops.arange(3.0), (1, 3, 1))
@@ -47,7 +53,7 @@ class LastToken(FirstToken):
 
 
 @keras.saving.register_keras_serializable("tfbig")
-class EndToken(FirstToken):
+class EndToken(Pooling):
     """The state of the token that ends the text (CLIP), also where padding has the same id.
 
     Args:
@@ -82,7 +88,7 @@ def _states_at(hidden: Any, slots: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("tfbig")
-class MeanToken(FirstToken):
+class MeanToken(Pooling):
     """The mean over the tokens that are no padding (sentence-transformers, Reimers 2019).
 
     >>> hidden = ops.reshape(ops.arange(3.0), (1, 3, 1))
@@ -93,7 +99,9 @@ class MeanToken(FirstToken):
     def call(self, hidden: Any, padding_mask: Any = None, token_ids: Any = None) -> Any:
         if padding_mask is None:
             return ops.mean(hidden, axis=1)
-        weight = ops.cast(padding_mask, hidden.dtype)[..., None]
+        dtype = precise(hidden.dtype)
+        weight = ops.cast(padding_mask, dtype)[..., None]
         # A row of nothing but padding has mean 0, not NaN.
         count = ops.maximum(ops.sum(weight, axis=1), 1)
-        return ops.sum(hidden * weight, axis=1) / count
+        mean = ops.sum(ops.cast(hidden, dtype) * weight, axis=1) / count
+        return ops.cast(mean, hidden.dtype)

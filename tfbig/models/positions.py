@@ -105,7 +105,8 @@ class LearnedPositions(keras.layers.Layer):
 
     def call(self, positions: Any) -> Any:
         time = positions.shape[-1]
-        if time is not None and time > self.max_length:
+        # Under JAX an unknown time is a symbol, which cannot be compared.
+        if isinstance(time, int) and time > self.max_length:
             raise ValueError(
                 f"The row has {time} positions, and there are vectors of {self.max_length}: cut it."
             )

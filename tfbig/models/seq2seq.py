@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfbig.models.cache import KeyValueCache
-from tfbig.models.parts import Network, serialized
+from tfbig.models.parts import Network, build_once, serialized
 
 SOURCES = ("encoder_token_ids", "encoder_features")
 
@@ -86,12 +86,11 @@ class Seq2Seq(Network):
     def build(self, input_shape: Any = None) -> None:
         source = (None, None, self.front.hidden_dim)
         target = (None, None, self.target_front.hidden_dim)
-        self.front.build()
-        self.encoder.build(source)
-        if self.decoder_front is not None:
-            self.decoder_front.build()
-        self.decoder.build(target, source)
-        self.head.build(target)
+        build_once(self.front)
+        build_once(self.encoder, source)
+        build_once(self.target_front)
+        build_once(self.decoder, target, source)
+        build_once(self.head, target)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

@@ -132,7 +132,7 @@ def config_of(model: keras.Model) -> dict:
         or type(block.feed_forward) is not GatedFeedForward
         or type(block.attention.rotary) is not Rotary
         or type(block.attention_join) is not PreNorm
-        or block.attention.norm is not None
+        or block.attention.query_norm is not None
     ):
         raise CheckpointError(
             f"{model.name!r} was not loaded from a checkpoint and is not built as Llama is (as "
