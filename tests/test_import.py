@@ -151,6 +151,13 @@ WITHOUT_TENSORFLOW = """
         network.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
         losses = network.fit(x, np.ones((8, 1)), epochs=3, verbose=0).history["loss"]
         assert losses[0] > losses[1] > losses[2], losses
+    # The samplers, too: of (3, 4) the first has the probability 1 / (1 + e) = 0.269.
+    from tfbig.generation import Forbidden, sampler_of
+    from tfbig.generation.samplers import drawn
+    logits = keras.ops.array([[3.0, 4.0, 9.0, 1.0]])
+    left = sampler_of(1.0, top_k=2)(Forbidden([2])(logits, None), None)
+    uniforms = keras.ops.array([0.26]), keras.ops.array([0.27])
+    assert [int(drawn(left, uniform)[0]) for uniform in uniforms] == [0, 1]
     {then}
     assert not [name for name in sys.modules if name.startswith("tensorflow.")]
 """

@@ -1,5 +1,7 @@
 """Small networks with random weights for the tests of generation."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tfbig.models import (
     CausalLM,
     FeedForward,
     LearnedPositions,
+    LongRotary,
     PreNorm,
     RelativeBias,
     RMSNorm,
@@ -26,14 +29,19 @@ from tfbig.models import (
 VOCABULARY = 60
 
 
-def causal(kind="rotary", vocabulary=VOCABULARY):
-    """A CausalLM of two layers, built.
+# Where a row of a "long" network becomes long.
+BORDER = 12
 
-    "rotary" with grouped heads; "window" sees 4 tokens in one of its layers; "learned" has 128
-    positions; "relative" has T5's bias.
+
+def causal(kind="rotary", vocabulary=VOCABULARY):
+    """A CausalLM of one layer, built; with a window two.
+
+    "rotary" with grouped heads; "window" sees 4 tokens in one of its layers; "learned" has 40
+    positions; "relative" has T5's bias; "long" has other frequencies for rows beyond `BORDER`.
     """
     keras.utils.set_random_seed(0)
     rotary = Rotary(rotary_frequencies(4)) if kind in ("rotary", "window") else None
+    rotary = long_rotary(4) if kind == "long" else rotary
     windows = (4, None) if kind == "window" else (None,)
     blocks = [
         Block(
@@ -43,11 +51,11 @@ def causal(kind="rotary", vocabulary=VOCABULARY):
         )
         for window in windows
     ]
-    positions = LearnedPositions(128, 16, initializer=start()) if kind == "learned" else None
+    positions = LearnedPositions(40, 16, initializer=start()) if kind == "learned" else None
     bias = RelativeBias(4, 8, 16, bidirectional=False) if kind == "relative" else None
     model = CausalLM(
         TokenFront(vocabulary, 16, positions, initializer=start()),
-        Transformer(blocks, 2, RMSNorm(), bias),
+        Transformer(blocks, len(blocks), RMSNorm(), bias),
         TiedHead(),
     )
     model.build()
@@ -56,13 +64,45 @@ def causal(kind="rotary", vocabulary=VOCABULARY):
     return model
 
 
-def seq2seq(front=None, bias=None):
-    """A Seq2Seq of two layers, built; by default over tokens."""
+@functools.cache
+def shared(kind="rotary", vocabulary=VOCABULARY):
+    """As `causal`, for tests that leave it as it is: made and traced once for all of them."""
+    return causal(kind, vocabulary)
+
+
+def long_rotary(pairs_twice):
+    """Two sets of frequencies that are far apart."""
+    frequencies = rotary_frequencies(pairs_twice, 10.0)
+    return LongRotary(frequencies, [f / 8 for f in frequencies], BORDER)
+
+
+def uncached(model, prompt, new):
+    """The logits before each new token, of one call on the whole text without padding."""
+    logits = keras.ops.convert_to_numpy(model(np.array([prompt + new], "int32")))
+    return logits[0, len(prompt) - 1 : -1]
+
+
+def across(logits_of, text, first):
+    """The logits before each id from place `first` on, of a network with a border.
+
+    Of two calls: as long as the text is short, and when it is long. All texts that end on one side
+    of the border are turned alike, and an id sees only those before it.
+    """
+    short, whole = (
+        keras.ops.convert_to_numpy(logits_of(np.array([ids])))[0] for ids in (text[:BORDER], text)
+    )
+    # The two sets are far apart: else the tests would not see a cache that is void.
+    assert len(text) <= BORDER or abs(short[1:] - whole[1:BORDER]).max() > 1e-2
+    return np.concatenate([short, whole[BORDER:]])[first - 1 : -1]
+
+
+def seq2seq(front=None, rotary=None):
+    """A Seq2Seq of one layer, built; by default over tokens."""
     keras.utils.set_random_seed(1)
     attention = Attention(2, 8, initializer=start())
     encoder = Block(attention, FeedForward(32, initializer=start()), PreNorm(RMSNorm()))
     decoder = Block(
-        Attention(2, 8, sees=Causal(), initializer=start()),
+        Attention(2, 8, rotary=rotary, sees=Causal(), initializer=start()),
         FeedForward(32, initializer=start()),
         PreNorm(RMSNorm()),
         cross_attention=attention,
@@ -72,8 +112,8 @@ def seq2seq(front=None, bias=None):
     )
     model = Seq2Seq(
         front or tokens,
-        Transformer(encoder, 2, RMSNorm()),
-        Transformer(decoder, 2, RMSNorm()),
+        Transformer(encoder, 1, RMSNorm()),
+        Transformer(decoder, 1, RMSNorm()),
         TiedHead(),
         decoder_front=tokens if front else None,
     )
@@ -81,8 +121,15 @@ def seq2seq(front=None, bias=None):
     return model
 
 
+@functools.cache
+def translator():
+    """As `seq2seq`, shared."""
+    return seq2seq()
+
+
+@functools.cache
 def sound():
-    """A Seq2Seq over features of 3 channels."""
+    """A Seq2Seq over features of 3 channels, shared."""
     return seq2seq(SoundFront(3, 16, initializer=start()))
 
 
@@ -94,6 +141,12 @@ def start():
 def shuffle(variable):
     """Draws a variable anew, wide."""
     variable.assign(np.random.default_rng(0).normal(size=variable.shape))
+
+
+@functools.cache
+def both(name):
+    """`from_transformers` of "llama" or "t5", shared."""
+    return from_transformers(name, **(LLAMA if name == "llama" else T5))
 
 
 def from_transformers(name, **config):

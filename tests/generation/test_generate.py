@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.generation import models
+from tests.generation.models import uncached
 from tfbig.generation import (
     Greedy,
     RepetitionPenalty,
@@ -21,9 +22,9 @@ from tfbig.generation import (
     text,
 )
 from tfbig.generation.decoding import decoding_of
-from tfbig.generation.generate import next_ids
 from tfbig.generation.prompts import batch_of
 from tfbig.generation.text import StopStrings
+from tfbig.generation.tokens import next_ids
 from tfbig.interop.token_stream import TokenStream
 
 PROMPTS = [[5, 17, 3, 9, 41, 8, 2, 30, 11], [7, 7, 50], [33]]
@@ -32,30 +33,26 @@ PROMPTS = [[5, 17, 3, 9, 41, 8, 2, 30, 11], [7, 7, 50], [33]]
 @pytest.fixture(scope="module")
 def shared():
     """One network for the tests that leave it as it is: traced once for all of them."""
-    return models.causal()
-
-
-@pytest.fixture(scope="module")
-def learned():
-    """One with 128 positions."""
-    return models.causal("learned")
-
-
-def uncached(model, prompt, new):
-    """The logits before each new token, of one call on the whole text without padding."""
-    logits = keras.ops.convert_to_numpy(model(np.array([prompt + new], "int32")))
-    return logits[0, len(prompt) - 1 : -1]
+    return models.shared()
 
 
 @pytest.fixture(scope="module", params=["rotary", "window", "learned", "relative"])
 def of_each_kind(request):
     """One network of each kind, for the tests that leave it as it is."""
-    return models.causal(request.param)
+    return models.shared(request.param)
 
 
-def test_greedy_equals_the_uncached_network(of_each_kind):
+# The test below tries all kinds, by their logits.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "rotary",
+        *(pytest.param(k, marks=pytest.mark.full) for k in ("window", "learned", "relative")),
+    ],
+)
+def test_greedy_equals_the_uncached_network(kind):
     """Also for unequal prompts: here each stands alone."""
-    model = of_each_kind
+    model = models.shared(kind)
     results = generate(model, PROMPTS, max_new_tokens=12)
     for prompt, result in zip(PROMPTS, results, strict=True):
         assert result.reason == "length" and len(result.ids) == 12
@@ -122,8 +119,8 @@ def test_seeds(shared):
         results = generate(model, prompts, max_new_tokens=10, sampler=sampler, seed=seed)
         return [result.ids for result in results]
 
-    first = draw([[1, 2], [1, 2]], 3)
-    assert draw([[1, 2], [1, 2]], 3) == first
+    first = draw([[1, 2]] * 3, 3)
+    assert draw([[1, 2]] * 3, 3) == first
     assert draw([[1, 2]], 3) == first[:1]  # no matter who its neighbours are
     assert first[0] != first[1]  # each row its own
     assert draw([[1, 2]], 4) != first[:1]
@@ -174,15 +171,15 @@ def test_ends(shared):
     at = next(i for i in range(12) if free.ids[i : i + 2] == pair)
     (stop,) = generate(model, [[1, 2]], max_new_tokens=12, stop=[pair])
     assert (stop.ids, stop.reason) == (free.ids[:at], "stop")
-    # One row ends, the other goes on.
-    both = generate(model, [[1, 2], PROMPTS[0]], max_new_tokens=12, eos_ids=[end])
+    # One row ends, another goes on.
+    rows = generate(model, [[1, 2], PROMPTS[0], [1, 2]], max_new_tokens=12, eos_ids=[end])
     (other,) = generate(model, [PROMPTS[0]], max_new_tokens=12, eos_ids=[end])
-    assert both == [eos, other]
+    assert rows == [eos, other, eos]
 
 
 def test_seq2seq_equals_the_uncached_network():
     # Two ids at least: the uncached network warns of a softmax over one key.
-    model, prompts = models.seq2seq(), [*PROMPTS[:2], [33, 4]]
+    model, prompts = models.translator(), [*PROMPTS[:2], [33, 4]]
     results = generate(model, prompts, max_new_tokens=10, start_ids=[0, 4])
     for prompt, result in zip(prompts, results, strict=True):
         inputs = {
@@ -204,9 +201,7 @@ def test_seq2seq_of_features():
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_equals_transformers(name):
-    module, model = models.from_transformers(
-        name, **(models.LLAMA if name == "llama" else models.T5)
-    )
+    module, model = models.both(name)
     import torch
 
     longest = max(map(len, PROMPTS))
@@ -233,6 +228,14 @@ def test_xla_gives_the_same(shared):
     assert generate(model, PROMPTS, max_new_tokens=4, jit_compile=True) == generate(
         model, PROMPTS, max_new_tokens=4
     )
+
+
+def test_prompts_are_rounded_up_but_not_beyond_the_positions():
+    """40 positions, fewer than the smallest bucket; and the last one is used."""
+    model, prompt = models.shared("learned"), [5, 17, 3]
+    assert batch_of(model, [prompt], 4).inputs["token_ids"].shape == (1, 40)
+    (result,) = generate(model, [prompt], max_new_tokens=37)
+    assert uncached(model, prompt, result.ids).argmax(-1).tolist() == result.ids
 
 
 def test_nan_is_reported():
@@ -274,8 +277,8 @@ def scripted(monkeypatch):
 
 def test_text_equals_the_ids(shared):
     model, tokenizer = shared, Bytes()
-    texts = generate_text(model, tokenizer, ["\x05\x11", [7]], max_new_tokens=8, eos_ids=())
-    ids = generate(model, [[5, 17], [7]], max_new_tokens=8)
+    texts = generate_text(model, tokenizer, ["\x05\x11", [7], "\x02"], max_new_tokens=8, eos_ids=())
+    ids = generate(model, [[5, 17], [7], [2]], max_new_tokens=8)
     assert [t.ids for t in texts] == [r.ids for r in ids]
     assert [t.text for t in texts] == [tokenizer.decode(r.ids) for r in ids]
     pieces = list(stream(model, tokenizer, "\x05\x11", max_new_tokens=8, eos_ids=()))
@@ -351,24 +354,63 @@ def test_how_the_text_is_cut_does_not_matter(whole, stops, cuts):
         ({"prompts": [[60]]}, "prompt 0 has the id 60, and the model's vocabulary is 0 to 59"),
         ({"prompts": [[-1]]}, "the id -1"),
         ({"eos_ids": [99]}, "eos_ids has the id 99"),
+        ({"eos_ids": 2}, "eos_ids is a list of token ids, such as .2., and was 2"),
+        ({"eos_ids": [2.5]}, "An id of eos_ids is a whole number, and was 2.5"),
+        ({"eos_ids": [True]}, "An id of eos_ids is a whole number, and was True"),
+        ({"forbidden": [60]}, "forbidden has the id 60"),
+        ({"forbidden_first": 3}, "forbidden_first is a list of token ids"),
+        ({"forbidden": range(60)}, "All 60 tokens are forbidden"),
         ({"stop": [[]]}, "stop is empty"),
+        ({"stop": 3}, "lists of token ids, and not 3"),
+        ({"seed": 1.5}, "The seed is a whole number, and was 1.5"),
         ({"max_new_tokens": 0}, "max_new_tokens is 1 or more, and was 0"),
         ({"max_new_tokens": 2.0}, "max_new_tokens is a whole number"),
         ({"seed": -1}, "seed is 0 or more"),
         ({"start_ids": [0]}, "CausalLM has none"),
-        ({"max_new_tokens": 127}, "together 129; the model has learned 128 .* ask for 126"),
+        ({"max_new_tokens": 39}, "together 41; the model has learned 40 .* ask for 38"),
     ],
 )
-def test_refuses(arguments, message, learned):
-    model = learned
+def test_refuses(arguments, message):
+    model = models.shared("learned")
     with pytest.raises(ValueError, match=message):
         generate(model, **{"prompts": [[1, 2]], "max_new_tokens": 4, **arguments})
+
+
+def test_what_is_iterable_is_a_list_of_ids(shared):
+    """A generator is read once, and holds for all rows."""
+    arguments = {"max_new_tokens": 6, "seed": np.int64(3)}
+    free = generate(shared, PROMPTS, **arguments)
+    end = free[1].ids[2]
+    expected = generate(shared, PROMPTS, eos_ids=[end], **arguments)
+    assert expected[1].reason == "eos" and expected != free
+    for eos_ids in (iter([end]), np.array([end]), {end}):
+        assert generate(shared, PROMPTS, eos_ids=eos_ids, **arguments) == expected
+    stop = [free[0].ids[1:3]]
+    assert generate(shared, PROMPTS, stop=iter(stop), **arguments) == generate(
+        shared, PROMPTS, stop=stop, **arguments
+    )
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, logits, history):
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [(None, "such as sampler_of.0.7., and was None"), (Unhashable(), "Unhashable has no hash")],
+)
+def test_refuses_what_is_no_sampler(sampler, message, shared):
+    with pytest.raises(TypeError, match=message):
+        generate(shared, [[1]], max_new_tokens=1, sampler=sampler)
 
 
 def test_refuses_other_networks_and_prompts():
     with pytest.raises(TypeError, match="CausalLM or a Seq2Seq .* this is a Sequential"):
         generate(keras.Sequential(), [[1]])
-    model = models.seq2seq()
+    model = models.translator()
     with pytest.raises(ValueError, match="needs start_ids"):
         generate(model, [[1]])
     with pytest.raises(ValueError, match="41 ids, and the encoder 40 positions"):

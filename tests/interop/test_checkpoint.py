@@ -198,3 +198,9 @@ def test_what_cannot_be_written_is_named(tmp_path, arguments, message):
     with pytest.raises(CheckpointError, match=message):
         write_checkpoint(tmp_path / "model", **given_)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_as_readable_as_the_config(tmp_path):
+    write_checkpoint(tmp_path / "model", {"w": np.zeros(3, "float32")}, {})
+    modes = {f.name: f.stat().st_mode for f in (tmp_path / "model").iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]

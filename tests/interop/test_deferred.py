@@ -1,8 +1,11 @@
 """Variables that are made when their tensor is read."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.cli import language_folders
 from tfbig.interop.checkpoint import open_checkpoint
@@ -58,6 +61,37 @@ def test_a_wrong_shape_is_told(checkpoint):
     config = {**checkpoint.config, "vocab_size": 301}
     with pytest.raises(CheckpointError, match=r"embed_tokens.*\(300, 16\).*\(301, 16\)"):
         network(config, checkpoint)
+
+
+def test_what_does_not_fit_into_memory_is_not_tried_again(checkpoint):
+    """Keras keeps a variable that it could not make, and fails with it at every later scope."""
+    with pytest.raises(tf.errors.ResourceExhaustedError), deferred_variables():
+        keras.layers.Embedding(10**9, 10**6).build((None,))
+    network(checkpoint.config, checkpoint)
+
+
+def test_after_an_error_inside_nothing_is_made():
+    """Else a checkpoint of 140 GB with a missing tensor takes 140 GB to say so."""
+    dense = keras.layers.Dense(2)
+    with pytest.raises(ValueError, match="missing"), deferred_variables() as deferred:
+        dense.build((None, 1))
+        deferred[id(dense.kernel)].take = lambda: pytest.fail("it was read")
+        raise ValueError("missing")
+
+
+def test_layers_of_other_threads_are_let_alone():
+    dense, built = keras.layers.Dense(2, kernel_initializer="ones"), threading.Event()
+
+    def elsewhere():
+        dense.build((None, 1))
+        built.set()
+
+    with deferred_variables():
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        assert built.wait(30)
+        thread.join()
+    assert float(keras.ops.sum(dense.kernel)) == 2
 
 
 def test_an_error_while_building_is_raised_as_it_is():

@@ -8,8 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from tfbig.models import LongRotary, Rotary, rotary_frequencies
+from tfbig.models import (
+    Attention,
+    Block,
+    FeedForward,
+    LongRotary,
+    PreNorm,
+    RMSNorm,
+    Rotary,
+    Transformer,
+    rotary_frequencies,
+)
 from tfbig.models.rotary import (
+    cache_borders,
     linear_scaled,
     llama3_scaled,
     long_magnitude,
@@ -100,6 +111,24 @@ def test_two_sets_by_the_furthest_position():
     for positions, frequency in (([0, 1, 2, 3], 1.0), ([0, 1, 2, 4], 0.25)):
         expected = 2 * turned(x, np.array([positions]), (frequency,))
         np.testing.assert_allclose(rotary(x, ops.array([positions])), expected, rtol=1e-12)
+
+
+def test_each_row_of_a_batch_is_long_or_short_by_itself():
+    rotary = LongRotary((1.0,), (0.25,), original_length=4, dtype="float64")
+    x, positions = draws(3, 2, 1, 2), np.array([[2, 3], [3, 4], [0, 1]])
+    found = ops.convert_to_numpy(rotary(x, ops.array(positions)))
+    for row, frequency in enumerate((1.0, 0.25, 1.0)):
+        expected = turned(x[row : row + 1], positions[row : row + 1], (frequency,))
+        np.testing.assert_allclose(found[row : row + 1], expected, rtol=1e-12)
+
+
+def test_the_borders_of_a_stack_are_those_of_its_attentions():
+    def block(rotary):
+        return Block(Attention(1, 4, rotary=rotary), FeedForward(4), PreNorm(RMSNorm()))
+
+    plain, long, longer = Rotary((1.0,)), LongRotary((1.0,), (0.5,), 4), LongRotary((1,), (0.5,), 9)
+    assert cache_borders(Transformer([block(None), block(plain)], 2)) == frozenset()
+    assert cache_borders(Transformer([block(long), block(None), block(longer)], 4)) == {4, 9}
 
 
 def reference(kind: str, seq_len: int | None = None, **fields: object) -> tuple[np.ndarray, float]:

@@ -97,15 +97,9 @@ def stored_dtype(path: Path) -> str:
 def _write_folder(
     model: "keras.Model", tokenizer: Any, output: Path, dtype: str | None, max_shard_gb: float
 ) -> None:
-    from tfbig.interop.loading import config_of, save
+    from tfbig.interop.loading import save
 
-    config = config_of(model)
-    if tokenizer is not None:
-        # Else transformers would take those of the first model of the family.
-        special = dict(tokenizer.special.items())
-        for role in ("bos", "eos", "pad"):
-            config.setdefault(f"{role}_token_id", special.get(role))
-    save(model, output, tokenizer, config, dtype, max_shard_bytes=int(max_shard_gb * 1e9))
+    save(model, output, tokenizer, dtype=dtype, max_shard_bytes=int(max_shard_gb * 1e9))
 
 
 def _write_keras(model: "keras.Model", tokenizer: Any, output: Path) -> None:

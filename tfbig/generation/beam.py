@@ -6,13 +6,15 @@ counted. (Graves, 2012, arXiv:1211.3711; the length penalty: Wu et al., 2016, ar
 the simpler form that `transformers` has.)
 
 The best continuations of all beams are found on the device; which go on is decided by plain Python.
-Left out: beam sampling, groups of diverse beams, constraints, samplers on the scores.
+Left out: beam sampling, groups of diverse beams, constraints, samplers on the scores but for
+forbidden tokens.
 """
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import keras
@@ -20,9 +22,13 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfbig.generation.decoding import decoding_of
-from tfbig.generation.generate import vocabulary_of
-from tfbig.generation.prompts import batch_of, check_vocabulary
+from tfbig.generation.forbidden import Forbidden, forbidden_steps
+from tfbig.generation.ids import id_set, whole
+from tfbig.generation.prompts import batch_of
+from tfbig.generation.session import Session
+from tfbig.generation.tokens import vocabulary_of
+
+NOTHING = Forbidden(())
 
 
 @dataclass(frozen=True)
@@ -126,9 +132,11 @@ def beam_search(
     max_new_tokens: int = 128,
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
-    eos_ids: Sequence[int] = (),
+    eos_ids: Iterable[int] = (),
     start_ids: Sequence[int] | None = None,
     jit_compile: bool = False,
+    forbidden: Iterable[int] = (),
+    forbidden_first: Iterable[int] = (),
 ) -> list[list[Beam]]:
     """The likeliest continuations of each prompt.
 
@@ -145,6 +153,8 @@ def beam_search(
         eos_ids: ids of which each ends a text.
         start_ids: with which the decoder of a Seq2Seq begins.
         jit_compile: whether XLA compiles the model; see `decoding.decoding_of`.
+        forbidden: ids that no text has; the others' probabilities stay as they are.
+        forbidden_first: ids with which no text begins, either.
 
     Returns:
         For each prompt its finished texts, the best first, `num_beams` at most.
@@ -161,26 +171,29 @@ def beam_search(
     ([4, 4], True)
     """
     vocabulary = vocabulary_of(model)
-    if not isinstance(num_beams, int) or num_beams < 1:
-        raise ValueError(f"num_beams is a whole number, 1 or more, and was {num_beams!r}.")
+    num_beams = whole("num_beams", num_beams)
+    max_new_tokens = whole("max_new_tokens", max_new_tokens)
+    if num_beams < 1:
+        raise ValueError(f"num_beams is 1 or more, and was {num_beams}.")
+    if not isinstance(length_penalty, Real) or not math.isfinite(length_penalty):
+        raise ValueError(f"length_penalty is a number, and was {length_penalty!r}.")
     if early_stopping not in (True, False, "never"):
         raise ValueError(f'early_stopping is True, False or "never", and not {early_stopping!r}.')
-    check_vocabulary(eos_ids, vocabulary, "eos_ids")
-    ends = frozenset(eos_ids)
+    ends = id_set(eos_ids, vocabulary, "eos_ids")
+    masks = forbidden_steps(forbidden, forbidden_first, vocabulary)
     batch = batch_of(model, prompts, max_new_tokens, start_ids)
-    decoding = decoding_of(model, jit_compile)
     all_beams = [
         Beams(num_beams, max_new_tokens, length_penalty, early_stopping, ends)
         for _ in range(batch.size)
     ]
     # Each beam may end in each of the end tokens: as many more, and enough go on.
-    find = _best(min(max(2, 1 + len(ends)) * num_beams, num_beams * vocabulary), num_beams)
-    logits, state = decoding.prefill(tf.nest.map_structure(tf.constant, batch.inputs), batch.length)
-    first = np.repeat(np.arange(batch.size), num_beams)
-    logits, state = ops.take(logits, first, axis=0), decoding.reorder(state, tf.constant(first))
+    count = min(max(2, 1 + len(ends)) * num_beams, num_beams * vocabulary)
+    finds = [_best(count, num_beams, mask) for mask in masks]
+    session = Session(model, batch, max_new_tokens, jit_compile)
+    session.reorder(np.repeat(np.arange(batch.size), num_beams))
     for number in range(max_new_tokens):
         scores = tf.constant([beams.scores for beams in all_beams], tf.float32)
-        best = [array.numpy().tolist() for array in find(logits, scores)]
+        best = [array.numpy().tolist() for array in finds[min(number, 1)](session.logits, scores)]
         if any(math.isnan(values[0]) for values in best[0]):
             raise FloatingPointError(f"The logits are NaN at new token {number}.")
         rows = [
@@ -190,31 +203,30 @@ def beam_search(
         ]
         if all(beams.done for beams in all_beams):
             break
-        state = decoding.reorder(state, tf.constant(rows, tf.int64))
-        ids = [ids[-1] for beams in all_beams for ids in beams.running]
-        slot = tf.constant(batch.first_slot + number)
-        logits, state = decoding.step(tf.constant(ids, tf.int32), slot, state, batch.length)
+        session.reorder(rows)
+        session.step(np.array([ids[-1] for beams in all_beams for ids in beams.running], np.int32))
     return [beams.finished for beams in all_beams]
 
 
 @functools.lru_cache(maxsize=16)
-def _best(count: int, num_beams: int) -> Callable[..., tuple[Any, Any, Any]]:
+def _best(count: int, num_beams: int, forbidden: Forbidden) -> Callable[..., tuple[Any, Any, Any]]:
     """The best continuations of each prompt's beams, compiled."""
 
     def best(logits: Any, scores: Any) -> tuple[Any, Any, Any]:
-        return best_continuations(logits, scores, count, num_beams)
+        return best_continuations(logits, scores, count, num_beams, forbidden)
 
     return tf.function(best, autograph=False)
 
 
 def best_continuations(
-    logits: Any, scores: Any, count: int, num_beams: int
+    logits: Any, scores: Any, count: int, num_beams: int, forbidden: Forbidden = NOTHING
 ) -> tuple[Any, Any, Any]:
     """The `count` likeliest continuations of each prompt.
 
     Args:
         logits: `(prompts x num_beams, vocabulary)`.
         scores: `(prompts, num_beams)`, log-probabilities so far.
+        forbidden: the tokens that are no continuation.
 
     Returns:
         Log-probabilities, beams and tokens, each `(prompts, count)`, the best first.
@@ -225,9 +237,8 @@ def best_continuations(
     [[-0.29, -1.39, -1.69], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     vocabulary = logits.shape[-1]
-    each = ops.reshape(
-        ops.log_softmax(ops.cast(logits, "float32"), axis=-1), (-1, num_beams, vocabulary)
-    )
+    each = forbidden(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), None)
+    each = ops.reshape(each, (-1, num_beams, vocabulary))
     together = ops.reshape(each + scores[..., None], (-1, num_beams * vocabulary))
     best, places = ops.top_k(together, count)
     return best, places // vocabulary, places % vocabulary

@@ -1,7 +1,6 @@
 """Prompts, checked and as the arrays that the compiled functions take."""
 
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,9 @@ import keras
 import numpy as np
 
 from tfbig.generation.decoding import bucket
-from tfbig.models import LearnedPositions, Seq2Seq
+from tfbig.generation.ids import checked_ids, whole
+from tfbig.models import Seq2Seq
+from tfbig.models.positions import max_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +22,13 @@ class Batch:
         history: `(batch, length)` int32: the ids of each row in the cache's slots. A slot without
             one has an id that the row has anyway, so a penalty for repetition needs no mask.
         first_slot: of the first new token.
+        room: how many positions there are for a row; None for any number.
     """
 
     inputs: dict[str, np.ndarray]
     history: np.ndarray
     first_slot: int
+    room: int | None = None
 
     @property
     def size(self) -> int:
@@ -36,6 +39,31 @@ class Batch:
     def length(self) -> int:
         """The slots of the cache."""
         return self.history.shape[1]
+
+    @property
+    def starts(self) -> np.ndarray:
+        """`(batch,)`: the slot of each row's first token."""
+        return self.inputs.get("starts", np.zeros(self.size, np.int32))
+
+    def continued(self, texts: Sequence[list[int]], origins: Any, max_new_tokens: int) -> "Batch":
+        """A batch that begins with more tokens.
+
+        Args:
+            texts: the ids of each row so far, those that it began with among them.
+            origins: `(texts,)`: of each, the row of this batch that it came from.
+            max_new_tokens: how many are still to come.
+
+        >>> from tfbig.models import language_model
+        >>> batch = batch_of(language_model(10, 1, 1, 4), [[1, 2], [3]], max_new_tokens=4)
+        >>> batch.continued([[3, 7, 7]], [1], 2).inputs["token_ids"][:, -4:].tolist()
+        [[3, 3, 7, 7]]
+        """
+        if "starts" in self.inputs:
+            return _padded_left(texts, max_new_tokens, self.room)
+        ids = np.array(texts, np.int32)  # of a Seq2Seq, all as long
+        inputs = {name: array[origins] for name, array in self.inputs.items()}
+        history = _history(ids, bucket(ids.shape[1] + max_new_tokens))
+        return Batch({**inputs, "decoder_token_ids": ids}, history, ids.shape[1], self.room)
 
 
 def batch_of(
@@ -55,7 +83,7 @@ def batch_of(
     >>> batch.inputs["token_ids"][:, -2:].tolist(), batch.inputs["starts"].tolist(), batch.length
     ([[1, 2], [3, 3]], [62, 63], 96)
     """
-    if _integer("max_new_tokens", max_new_tokens) < 1:
+    if whole("max_new_tokens", max_new_tokens) < 1:
         raise ValueError(f"max_new_tokens is 1 or more, and was {max_new_tokens}.")
     if not isinstance(model, Seq2Seq):
         if start_ids is not None:
@@ -73,11 +101,20 @@ def _causal(model: keras.Model, prompts: Any, max_new_tokens: int) -> Batch:
     rows = checked_ids(prompts, model.front.vocabulary_size)
     longest = max(map(len, rows))
     _check_room(model.front, longest, max_new_tokens)
-    time = bucket(longest)
+    return _padded_left(rows, max_new_tokens, max_positions(model.front))
+
+
+def _padded_left(rows: Sequence[list[int]], max_new_tokens: int, room: int | None) -> Batch:
+    time = _time(max(map(len, rows)), room)
     ids = np.array([[row[0]] * (time - len(row)) + row for row in rows], np.int32)
     starts = np.array([time - len(row) for row in rows], np.int32)
     history = _history(ids, bucket(time + max_new_tokens))
-    return Batch({"token_ids": ids, "starts": starts}, history, time)
+    return Batch({"token_ids": ids, "starts": starts}, history, time, room)
+
+
+def _time(longest: int, room: int | None) -> int:
+    """The slots of the prompts: rounded up, but not beyond the positions that there are."""
+    return bucket(longest) if room is None else min(bucket(longest), room)
 
 
 def _seq2seq(model: Seq2Seq, prompts: Any, max_new_tokens: int, start_ids: Sequence[int]) -> Batch:
@@ -91,10 +128,10 @@ def _seq2seq(model: Seq2Seq, prompts: Any, max_new_tokens: int, start_ids: Seque
         inputs = {"encoder_features": prompts}
     else:
         rows = checked_ids(prompts, model.front.vocabulary_size)
-        longest, room = max(map(len, rows)), _room(model.front)
+        longest, room = max(map(len, rows)), max_positions(model.front)
         if room is not None and longest > room:
             raise ValueError(f"A prompt has {longest} ids, and the encoder {room} positions.")
-        time = bucket(longest) if room is None else min(bucket(longest), room)
+        time = _time(longest, room)
         # On the right: the encoder counts its positions from the first slot.
         ids = np.array([row + [row[0]] * (time - len(row)) for row in rows], np.int32)
         mask = np.array([[1] * len(row) + [0] * (time - len(row)) for row in rows], np.int32)
@@ -109,65 +146,8 @@ def _history(ids: np.ndarray, length: int) -> np.ndarray:
     return np.pad(ids, [(0, 0), (0, length - ids.shape[1])], mode="edge")
 
 
-def checked_ids(prompts: Any, vocabulary_size: int, what: str = "prompt") -> list[list[int]]:
-    """Lists of ids, each with one at least, all in the vocabulary.
-
-    Raises:
-        ValueError: if they are not.
-
-    >>> checked_ids([[1, 2], [3]], 10)
-    [[1, 2], [3]]
-    """
-    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
-        raise ValueError(f"The prompts are lists of token ids, and not {prompts!r:.80}.")
-    rows = []
-    for number, prompt in enumerate(prompts):
-        name = f"{what} {number}" if what == "prompt" else what
-        if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Iterable):
-            raise ValueError(
-                f"{name} is {prompt!r:.80}, and not a list of token ids: give [[1, 2], [3]] for "
-                f"two prompts, or texts to generate_text()."
-            )
-        row = [_integer(f"An id of {name}", i) for i in prompt]
-        if not row:
-            raise ValueError(f"{name} is empty: give one id at least, such as that of the start.")
-        check_vocabulary(row, vocabulary_size, name)
-        rows.append(row)
-    if not rows:
-        raise ValueError("There are no prompts: give one at least.")
-    return rows
-
-
-def check_vocabulary(ids: Iterable[int], vocabulary_size: int, what: str) -> None:
-    """Raises ValueError if an id is not in the vocabulary.
-
-    >>> check_vocabulary([3], 3, "eos_ids")
-    Traceback (most recent call last):
-    ValueError: eos_ids has the id 3, and the model's vocabulary is 0 to 2: is the tokenizer ...
-    """
-    for i in ids:
-        if not 0 <= i < vocabulary_size:
-            raise ValueError(
-                f"{what} has the id {i}, and the model's vocabulary is 0 to {vocabulary_size - 1}: "
-                f"is the tokenizer that of another model?"
-            )
-
-
-def _integer(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} is a whole number, and was {value!r:.80}.") from None
-
-
-def _room(front: Any) -> int | None:
-    """How many positions a front has learned, or None where there is no limit."""
-    positions = front.positions
-    return positions.max_length if isinstance(positions, LearnedPositions) else None
-
-
 def _check_room(front: Any, prompt: int, new: int) -> None:
-    room = _room(front)
+    room = max_positions(front)
     if room is not None and prompt + new > room:
         raise ValueError(
             f"The prompt has {prompt} ids and max_new_tokens is {new}, together {prompt + new}; "

@@ -5,15 +5,15 @@ A tokenizer is anything with `encode`, `decode`, `stream()` and `eos_ids`, as
 back until it is known.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import keras
 
-from tfbig.generation.generate import next_ids, vocabulary_of
-from tfbig.generation.prompts import check_vocabulary
+from tfbig.generation.ids import id_set
 from tfbig.generation.samplers import GREEDY, Sampler
+from tfbig.generation.tokens import next_ids, vocabulary_of
 
 
 class TextStream(Protocol):
@@ -141,11 +141,13 @@ def generate_text(
     *,
     max_new_tokens: int = 128,
     sampler: Sampler = GREEDY,
-    eos_ids: Sequence[int] | None = None,
+    eos_ids: Iterable[int] | None = None,
     stop: Sequence[str] = (),
     seed: int | None = None,
     start_ids: Sequence[int] | None = None,
     jit_compile: bool = False,
+    forbidden: Iterable[int] = (),
+    forbidden_first: Iterable[int] = (),
 ) -> list[GeneratedText]:
     """Continues each text.
 
@@ -156,7 +158,8 @@ def generate_text(
             tokens.
         eos_ids: None: those of the tokenizer.
         stop: strings of which each ends a text.
-        max_new_tokens, sampler, seed, start_ids, jit_compile: see `tfbig.generation.generate`.
+        max_new_tokens, sampler, seed, start_ids, jit_compile, forbidden, forbidden_first: see
+            `tfbig.generation.generate`.
 
     Raises:
         ValueError, TypeError, FloatingPointError: see `tfbig.generation.generate`.
@@ -167,7 +170,18 @@ def generate_text(
     rows = [_Row(tokenizer.stream(), ends, stop) for _ in prompts]
     texts = ["" for _ in rows]
     ids = [_encoded(tokenizer, prompt) for prompt in prompts]
-    for new in next_ids(model, ids, max_new_tokens, sampler, seed, start_ids, jit_compile):
+    tokens = next_ids(
+        model,
+        ids,
+        max_new_tokens,
+        sampler,
+        seed,
+        start_ids,
+        jit_compile,
+        forbidden,
+        forbidden_first,
+    )
+    for new in tokens:
         for number, row in enumerate(rows):
             if not row.reason:
                 texts[number] += row.push(new[number])
@@ -184,11 +198,13 @@ def stream(
     *,
     max_new_tokens: int = 128,
     sampler: Sampler = GREEDY,
-    eos_ids: Sequence[int] | None = None,
+    eos_ids: Iterable[int] | None = None,
     stop: Sequence[str] = (),
     seed: int | None = None,
     start_ids: Sequence[int] | None = None,
     jit_compile: bool = False,
+    forbidden: Iterable[int] = (),
+    forbidden_first: Iterable[int] = (),
 ) -> Generator[str, None, str]:
     """Continues one text, and gives it piece by piece as it is written.
 
@@ -205,7 +221,18 @@ def stream(
     """
     row = _Row(tokenizer.stream(), _eos_ids(model, tokenizer, eos_ids), stop)
     ids = [_encoded(tokenizer, prompt)]
-    return _pieces(row, next_ids(model, ids, max_new_tokens, sampler, seed, start_ids, jit_compile))
+    tokens = next_ids(
+        model,
+        ids,
+        max_new_tokens,
+        sampler,
+        seed,
+        start_ids,
+        jit_compile,
+        forbidden,
+        forbidden_first,
+    )
+    return _pieces(row, tokens)
 
 
 def _pieces(row: _Row, tokens: Iterator[list[int]]) -> Generator[str, None, str]:
@@ -229,8 +256,8 @@ def _encoded(tokenizer: TextTokenizer, prompt: str | Sequence[int]) -> Sequence[
 
 
 def _eos_ids(
-    model: keras.Model, tokenizer: TextTokenizer, eos_ids: Sequence[int] | None
+    model: keras.Model, tokenizer: TextTokenizer, eos_ids: Iterable[int] | None
 ) -> frozenset[int]:
-    ends = frozenset(tokenizer.eos_ids if eos_ids is None else eos_ids)
-    check_vocabulary(sorted(ends), vocabulary_of(model), "eos_ids")
-    return ends
+    return id_set(
+        tokenizer.eos_ids if eos_ids is None else eos_ids, vocabulary_of(model), "eos_ids"
+    )

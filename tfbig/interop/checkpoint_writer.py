@@ -89,7 +89,10 @@ def _write_weights(
     total_bytes = 0
     for shard in _shards(_checked(tensors), max_shard_bytes):
         # The names say how many there are, which is known at the end.
-        save_file(shard, folder / f"{len(shards)}.part", metadata=dict(metadata))
+        part = folder / f"{len(shards)}.part"
+        save_file(shard, part, metadata=dict(metadata))
+        # safetensors writes for the owner's eyes only; config.json has what the umask says.
+        part.chmod((folder / "config.json").stat().st_mode)
         shards.append(list(shard))
         total_bytes += sum(array.nbytes for array in shard.values())
         # Else it would live on in `shard` while the next one is gathered.

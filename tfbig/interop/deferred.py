@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from tfbig.interop.names import Name, to_ours, variable
+from tfbig.training import surgery
 
 _LOCK = threading.Lock()
 
@@ -37,36 +38,25 @@ class Tensors(Protocol):
 class DeferredInitializer:
     """The initializer of a variable: what it is given to take by then, else zeros.
 
-    Args:
-        errors: where it puts what was raised; with one there, all variables become zeros. It is not
-            raised at once: Keras makes all variables of a scope in a row, and those that an error
-            (or Ctrl-C) leaves over, and those before them, it would try to make with the next's.
-
     Attributes:
         take: gives the array; None: there is none.
     """
 
-    def __init__(self, errors: list[BaseException]) -> None:
+    def __init__(self) -> None:
         self.take: Callable[[], np.ndarray] | None = None
-        self._errors = errors
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        if self.take is not None and not self._errors:
-            try:
-                return keras.ops.convert_to_tensor(np.asarray(self.take(), dtype), dtype)
-            except BaseException as error:
-                self._errors.append(error)
-        return keras.ops.zeros(shape, dtype)
+        if self.take is None:
+            return keras.ops.zeros(shape, dtype)
+        return keras.ops.convert_to_tensor(np.asarray(self.take(), dtype), dtype)
 
 
 @contextlib.contextmanager
 def deferred_variables() -> Iterator[dict[int, DeferredInitializer]]:
     """Within it, layers note their variables; they are made at its end.
 
-    It gives the initializers of those that layers added, by the `id` of the variable.
-
-    Raises:
-        CheckpointError: at the end, if one could not be read.
+    It gives the initializers of those that layers of this thread added, by the `id` of the
+    variable. After an error, inside or while they are made, none more is made.
 
     >>> dense = keras.layers.Dense(2)
     >>> with deferred_variables() as deferred:
@@ -77,22 +67,33 @@ def deferred_variables() -> Iterator[dict[int, DeferredInitializer]]:
     """
     original = keras.layers.Layer.add_weight
     deferred: dict[int, DeferredInitializer] = {}
-    errors: list[BaseException] = []
+    thread = threading.get_ident()
 
     def add_weight(self: Any, shape: Any = None, initializer: Any = None, *args: Any, **kw: Any):
-        instead = DeferredInitializer(errors)
+        if threading.get_ident() != thread:
+            return original(self, shape, initializer, *args, **kw)
+        instead = DeferredInitializer()
         made = original(self, shape, instead, *args, **kw)
         deferred[id(made)] = instead
         return made
 
-    with _LOCK, keras.StatelessScope():
+    with _LOCK:
         keras.layers.Layer.add_weight = add_weight
         try:
-            yield deferred
+            with _forgotten_after_an_error(), keras.StatelessScope(), _forgotten_after_an_error():
+                yield deferred
         finally:
             keras.layers.Layer.add_weight = original
-    if errors:
-        raise errors[0]
+
+
+@contextlib.contextmanager
+def _forgotten_after_an_error() -> Iterator[None]:
+    """Keras makes what was noted also after an error, and what is left over with the next scope."""
+    try:
+        yield
+    except BaseException:
+        surgery.forget_deferred_variables()
+        raise
 
 
 def give(

@@ -12,8 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfbig.models import LearnedPositions, MeanToken, TextEncoder, UnitLength
+from tfbig.interop.padding import pad
+from tfbig.models import MeanToken, TextEncoder, UnitLength
 from tfbig.models.language_model import LanguageModel
+from tfbig.models.positions import max_positions
 
 
 def embed(
@@ -27,7 +29,7 @@ def embed(
 
     Args:
         model: a `TextEncoder`, such as MiniLM, or a `CausalLM` or `MaskedLM`.
-        tokenizer: that of the model; anything with `encode_batch` and `pad`, as
+        tokenizer: that of the model; anything with `encode_batch`, as
             `tfbig.interop.tokenizer.Tokenizer`.
         texts: any strings.
         batch_size: texts at once. Texts of like length go together, so that little is padding.
@@ -60,7 +62,8 @@ def embed(
     vectors = np.zeros((len(rows), model.front.hidden_dim), "float32")
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
-        token_ids, padding_mask = tokenizer.pad([rows[number] for number in chosen])
+        # Any id will do: the mask hides it.
+        token_ids, padding_mask = pad([rows[number] for number in chosen], pad_id=0)
         pooled = _pooled(model, {"token_ids": token_ids, "padding_mask": padding_mask})
         vectors[chosen] = keras.ops.convert_to_numpy(keras.ops.cast(pooled, "float32"))
     return vectors
@@ -90,8 +93,7 @@ def learned_positions(model: keras.Model) -> int | None:
     >>> learned_positions(language_model(2, num_layers=1, num_heads=2, hidden_dim=8)) is None
     True
     """
-    positions = model.front.positions
-    return positions.max_length if isinstance(positions, LearnedPositions) else None
+    return max_positions(model.front)
 
 
 def _check(model: keras.Model) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -11,6 +11,29 @@ from tfbig.interop.names import Name
 from tfbig.interop.stored_tensor import CheckpointError, shown
 
 Config = Mapping[str, Any]
+Value = TypeVar("Value")
+
+# Of one axis, above any model's: Llama 4 has 10,485,760 positions.
+LARGEST_SIZE = 2**24
+LARGEST_NUMBER = 1e12
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
+# What the families call the number of their blocks.
+_LAYERS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 
 
 def _as_they_are(tensors: Any) -> Any:
@@ -51,45 +74,113 @@ class Family:
     parted: Callable[[str, np.ndarray], Iterable[tuple[str, np.ndarray]]] = _as_it_is
 
 
-def field(config: Config, name: str) -> Any:
-    """A field that the config must have.
+def field(config: Config, name: str) -> int:
+    """A size that the config must have: a whole number of 1 or more.
+
+    Raises:
+        CheckpointError: if it is missing, or is none.
 
     >>> field({"hidden_size": 8}, "hidden_size")
     8
     """
     if config.get(name) is None:
         raise CheckpointError(
-            f"config.json of a {config.get('model_type')!r} has no {name!r}: it is of another "
-            f"model, or damaged. It has {sorted(config)}."
+            f"config.json of a {shown(config.get('model_type'))} has no {name!r}: it is of another "
+            f"model, or damaged. It has {shown(sorted(config))}."
         )
-    return config[name]
+    return option(config, name, 1)
 
 
-def option(config: Config, name: str, default: Any) -> Any:
+def option(
+    config: Config,
+    name: str,
+    default: Value,
+    least: float | None = None,
+    most: float | None = None,
+) -> Value:
     """A field that the config may lack, or have as null: then the default of `transformers`.
 
     Args:
         config: what config.json says.
         name: of the field.
         default: tells the type that is expected, too; an int is a float.
+        least: the smallest number; None: 1 of whole numbers, which are sizes, and 0 of others.
+        most: the largest; None: `LARGEST_SIZE` of whole numbers, `LARGEST_NUMBER` of others.
 
     Raises:
-        CheckpointError: if the field is of another type.
+        CheckpointError: if the field is of another type, or out of its range.
 
     >>> option({"layer_norm_eps": None}, "layer_norm_eps", 1e-12)
     1e-12
+    >>> option({"hidden_size": -16}, "hidden_size", 768)
+    Traceback (most recent call last):
+    tfbig.interop.stored_tensor.CheckpointError: config.json: 'hidden_size' is -16, and a whole ...
     """
-    value = config.get(name)
+    value, kind = config.get(name), type(default)
     if value is None:
         return default
-    expected = (int, float) if isinstance(default, float) else type(default)
+    expected = _KINDS[kind]
     # True is an int, too.
-    if not isinstance(value, expected) or (type(value) is bool and type(default) is not bool):
+    fits = isinstance(value, int | float if kind is float else kind) and (
+        type(value) is not bool or kind is bool
+    )
+    if kind is int or kind is float:
+        low = (1 if kind is int else 0) if least is None else least
+        high = (LARGEST_SIZE if kind is int else LARGEST_NUMBER) if most is None else most
+        expected += f" from {low} to {high}"
+        # NaN is in no range.
+        fits = fits and low <= value <= high
+    if not fits:
         raise CheckpointError(
-            f"config.json: {name!r} is {shown(value)}, and a {type(default).__name__} was "
-            f"expected, such as {default!r}. The file is damaged."
+            f"config.json: {name!r} is {shown(value)}, and {expected} was expected. The file is "
+            f"damaged, or of another model."
         )
-    return value
+    return float(value) if kind is float else value  # type: ignore[return-value]
+
+
+def optional(config: Config, name: str, default: Value) -> Value | None:
+    """As `option`, of a field whose null says that there is none of it.
+
+    >>> optional({"sliding_window": None}, "sliding_window", 4096), optional({}, "window", 4096)
+    (None, 4096)
+    """
+    return None if name in config and config[name] is None else option(config, name, default)
+
+
+def rate(config: Config, name: str, default: float) -> float:
+    """A rate of dropout, from 0 to 1.
+
+    >>> rate({}, "attention_dropout", 0.1)
+    0.1
+    """
+    return option(config, name, default, most=1.0)
+
+
+def check_layers(config: Config, tensors: int) -> None:
+    """Checks, before a block is made, that not more are asked for than the tensors can fill.
+
+    A hundred are made without any, for the message that names what is missing.
+
+    Args:
+        config: what config.json says, its halves (CLIP's) too.
+        tensors: how many there are.
+
+    Raises:
+        CheckpointError: if it has more layers than tensors.
+
+    >>> check_layers({"n_layer": 10**6}, tensors=148)
+    Traceback (most recent call last):
+    tfbig.interop.stored_tensor.CheckpointError: config.json: 'n_layer' is 1000000, and there are...
+    """
+    halves = [value for value in config.values() if isinstance(value, dict)]
+    for one in (config, *halves):
+        for name in _LAYERS:
+            count = one.get(name)
+            if isinstance(count, int | float) and count > max(tensors, 100):
+                raise CheckpointError(
+                    f"config.json: {name!r} is {shown(count)}, and there are {tensors} tensors: it "
+                    f"is of another model, or damaged."
+                )
 
 
 def head_dim(hidden_dim: int, num_heads: int) -> int:
@@ -115,17 +206,26 @@ def num_classes(config: Config) -> int:
     >>> num_classes({"id2label": {"0": "bad", "1": "fair", "2": "good"}}), num_classes({})
     (3, 2)
     """
-    labels = option(config, "id2label", {})
+    labels: dict[str, str] = option(config, "id2label", {})
     return len(labels) or option(config, "num_labels", 2)
 
 
 def architecture(config: Config) -> str:
     """The first of config.json's `architectures`, or "".
 
+    Raises:
+        CheckpointError: if they are no list of names.
+
     >>> architecture({"architectures": ["GPT2LMHeadModel"]})
     'GPT2LMHeadModel'
     """
-    return (config.get("architectures") or [""])[0]
+    names: list[Any] = option(config, "architectures", [])
+    if names and not isinstance(names[0], str):
+        raise CheckpointError(
+            f"config.json: architectures is {shown(names)}, and a list of names was expected, such "
+            f"as ['GPT2LMHeadModel']. The file is damaged."
+        )
+    return names[0] if names else ""
 
 
 def activation(name: str) -> Any:
@@ -148,5 +248,5 @@ def activation(name: str) -> Any:
         "tanh": "tanh",
     }
     if name not in known:
-        raise CheckpointError(f"config.json: activation {name!r} is none of {sorted(known)}.")
+        raise CheckpointError(f"config.json: activation {shown(name)} is none of {sorted(known)}.")
     return known[name]

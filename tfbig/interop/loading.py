@@ -20,8 +20,11 @@ from tfbig.interop import sentence_transformers
 from tfbig.interop.checkpoint import CheckpointError, open_checkpoint, write_checkpoint
 from tfbig.interop.deferred import Tensors, deferred_variables, give
 from tfbig.interop.families import family_of
-from tfbig.interop.family import Config, Family
+from tfbig.interop.family import Config, Family, check_layers
 from tfbig.interop.names import Name, spellings, to_theirs, unknown, variable
+from tfbig.interop.stored_tensor import shown
+
+DTYPES = (None, "float32", "bfloat16", "float16")
 
 # The config.json that a network was loaded with: what a config says beyond the network (token ids,
 # names of classes) is written out again with it.
@@ -70,11 +73,32 @@ def network(config: Config, tensors: Tensors, dtype: str | None = None) -> keras
     family = family_of(config)
     tensors = family.joined(tensors)
     with policy(dtype), deferred_variables() as deferred:
-        model = family.build(config)
-        model.build()
+        model = built(family, config, len(tensors.names()))
         give(table(family, config, model, tensors.names()), model, tensors, deferred)
     _CONFIGS[model] = dict(config)
     _CARRIED[model] = carried(family, config, model, tensors)
+    return model
+
+
+def built(family: Family, config: Config, tensors: int) -> keras.Model:
+    """The network of a config, and all that a damaged one makes go wrong as a CheckpointError.
+
+    Args:
+        family: of the config.
+        config: what config.json says.
+        tensors: how many there are: no network has more layers.
+    """
+    check_layers(config, tensors)
+    try:
+        model = family.build(config)
+        model.build()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"config.json of a {shown(config.get('model_type'))} makes no network "
+            f"({type(error).__name__}: {error}): the file is damaged."
+        ) from error
     return model
 
 
@@ -135,7 +159,7 @@ def config_of(model: keras.Model) -> dict[str, Any]:
     """The config.json of a network: the one it was loaded with, or one made for `language_model`'s.
 
     Raises:
-        CheckpointError: if it was not loaded and is not built as Llama is.
+        CheckpointError: if it was not loaded and has a part that a Llama has not.
     """
     from tfbig.interop.families import llama
 
@@ -155,20 +179,28 @@ def save(
     Args:
         model: a network that was loaded, or made by `language_model`.
         path: of the folder, which must not be there yet (or be empty).
-        tokenizer: written beside it; None: none.
+        tokenizer: written beside it, its special ids into the config that has none; None: none.
         config: of config.json; None: that of `config_of(model)`.
         dtype: "float32", "bfloat16" or "float16"; None: the dtype of the network's variables.
         max_shard_bytes: weights that take more are written in several files.
 
     Raises:
         CheckpointError: if the folder is not free, or no family is known for the network.
+        ValueError: for another dtype.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}, and weights are saved as one of {DTYPES}.")
     config = dict(config_of(model) if config is None else config)
     family = family_of(config)
     names = family.names(config, model)
     first = variable(model, names[0].paths[0])
     config["dtype"] = dtype or keras.backend.standardize_dtype(first.dtype)
     config.pop("torch_dtype", None)
+    if tokenizer is not None:
+        # Also None: else transformers would take the ids of the first model of the family.
+        special = dict(tokenizer.special.items())
+        for role in ("bos", "eos", "pad"):
+            config.setdefault(f"{role}_token_id", special.get(role))
     sentences = config.pop(sentence_transformers.KEY, None)
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:

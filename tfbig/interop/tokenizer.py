@@ -169,10 +169,28 @@ class Tokenizer:
         return TokenStream(lambda ids: self.decode(ids, skip_special_tokens))
 
     def pad(
-        self, batch: Sequence[Sequence[int]], side: str = "right", length: int | None = None
+        self,
+        batch: Sequence[Sequence[int]],
+        side: str = "right",
+        length: int | None = None,
+        pad_id: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A batch of one length, filled with the padding token; see `tfbig.interop.padding`."""
-        return padding.pad(batch, self.special.pad_id or 0, side, length)
+        """A batch of one length, filled with the padding token; see `tfbig.interop.padding`.
+
+        Args:
+            batch, side, length: as there.
+            pad_id: to fill with; None: that of the padding token.
+
+        Raises:
+            TokenizerError: if there is no padding token, as in GPT-2, and no `pad_id`.
+        """
+        pad_id = self.special.pad_id if pad_id is None else pad_id
+        if pad_id is None:
+            raise TokenizerError(
+                "The tokenizer has no padding token. Give pad_id=: where a network is given the "
+                "mask, too, any id will do, such as tokenizer.special.eos_id."
+            )
+        return padding.pad(batch, pad_id, side, length)
 
     def apply_chat_template(
         self,

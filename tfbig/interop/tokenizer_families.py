@@ -13,7 +13,37 @@ from typing import Any
 from tfbig.interop import tokenizer_models, tokenizer_sentencepiece
 from tfbig.interop.tokenizer import LARGEST_VOCABULARY, TokenizerError, foreign_errors
 from tfbig.interop.tokenizer_sentencepiece import Piece, SentencePieceModel
-from tfbig.interop.tokenizer_text_files import read_bytes, read_json, read_text
+from tfbig.interop.tokenizer_text_files import read_bytes, read_optional_json, read_text
+
+_END = "<|endoftext|>"
+_BERT = {role: f"[{role.upper()}]" for role in ("unk", "sep", "pad", "cls", "mask")}
+_BART = {
+    **{"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>"},
+    **{"unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
+}
+_GPT = {"bos": _END, "eos": _END, "unk": _END}
+_PIECES = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}
+_T5 = {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
+_GEMMA = {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+# By the family's name: the special tokens where no file says them, which are those of the classes
+# of Transformers. A token that the vocabulary has not is left out.
+SPECIAL_TOKENS: Mapping[str, Mapping[str, str]] = {
+    "gpt2": _GPT,
+    "whisper": _GPT,
+    "qwen2": {"eos": _END, "pad": _END, "unk": _END},
+    "clip": {"bos": "<|startoftext|>", "eos": _END, "pad": _END, "unk": _END},
+    "roberta": _BART,
+    "bart": _BART,
+    "xlmroberta": _BART,
+    "bert": _BERT,
+    "distilbert": _BERT,
+    "llama": _PIECES,
+    "mistral": _PIECES,
+    "gemma": _GEMMA,
+    "t5": _T5,
+    "mt5": _T5,
+    "marian": _T5,
+}
 
 Config = Mapping[str, Any]
 Around = tuple[list[str], list[str]]
@@ -70,7 +100,7 @@ def _around_whisper(config: Config, tokens: Mapping[str, str]) -> Around:
 
 
 @dataclass(frozen=True)
-class Family:
+class TokenizerFamily:
     """A family of tokenizers.
 
     Args:
@@ -111,7 +141,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     Raises:
         TokenizerError: if it is none.
     """
-    vocabulary = read_json(path)
+    vocabulary = read_optional_json(path)
     numbers = set(vocabulary.values())
     if not all(type(n) is int and 0 <= n < LARGEST_VOCABULARY for n in vocabulary.values()):
         raise TokenizerError(f"{path}: an id is no number from 0 to {LARGEST_VOCABULARY}.")
@@ -130,13 +160,12 @@ def _byte_level(cut: str, tokens: Mapping[str, str]) -> Callable[[Path, Config],
 
 
 def _clip(folder: Path, config: Config) -> Built:
-    end = "<|endoftext|>"
-    tokens = {"bos": "<|startoftext|>", "eos": end, "pad": end, "unk": end}
-    return Built(tokenizer_models.clip_bpe(*_bpe_files(folder), unk_token=end), tokens)
+    backend = tokenizer_models.clip_bpe(*_bpe_files(folder), unk_token=_END)
+    return Built(backend, SPECIAL_TOKENS["clip"])
 
 
 def _bert(folder: Path, config: Config) -> Built:
-    tokens = {role: f"[{role.upper()}]" for role in ("unk", "sep", "pad", "cls", "mask")}
+    tokens = SPECIAL_TOKENS["bert"]
     lines = read_text(folder / "vocab.txt").removesuffix("\n").split("\n")
     backend = tokenizer_models.wordpiece(
         {line.rstrip("\r"): number for number, line in enumerate(lines)},
@@ -205,7 +234,7 @@ def _marian(folder: Path, config: Config) -> Built:
         renumbered = dataclasses.replace(model, pieces=pieces, unk_id=ids["<unk>"])
         with foreign_errors(str(folder / name)):
             backends.append(tokenizer_sentencepiece.build_sentencepiece(renumbered))
-    return Built(backends[0], {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}, backends[1])
+    return Built(backends[0], SPECIAL_TOKENS["marian"], backends[1])
 
 
 def _marian_piece(token: str, own: Mapping[str, Piece]) -> Piece:
@@ -217,30 +246,23 @@ def _marian_piece(token: str, own: Mapping[str, Piece]) -> Piece:
     return own.get(token, Piece(token, 0.0, tokenizer_sentencepiece.UNUSED))
 
 
-_END = "<|endoftext|>"
-_BART_TOKENS = {
-    **{"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>"},
-    **{"unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
-}
-_GPT2 = Family(_byte_level("gpt2", {"bos": _END, "eos": _END, "unk": _END}))
-_ROBERTA = Family(_byte_level("gpt2", _BART_TOKENS), _around_cls_sep)
-_LLAMA = Family(_sentencepiece, _around_bos)
+_GPT2 = TokenizerFamily(_byte_level("gpt2", _GPT))
+_ROBERTA = TokenizerFamily(_byte_level("gpt2", _BART), _around_cls_sep)
+_LLAMA = TokenizerFamily(_sentencepiece, _around_bos)
 
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: Mapping[str, TokenizerFamily] = {
     "gpt2": _GPT2,
     "roberta": _ROBERTA,
     "bart": _ROBERTA,
-    "clip": Family(_clip, _around_bos_eos),
-    "whisper": Family(
-        _byte_level("gpt2", {"bos": _END, "eos": _END, "unk": _END}), _around_whisper
-    ),
-    "qwen2": Family(_byte_level("qwen2", {"eos": _END, "pad": _END, "unk": _END})),
-    "bert": Family(_bert, _around_cls_sep),
-    "distilbert": Family(_bert, _around_cls_sep),
+    "clip": TokenizerFamily(_clip, _around_bos_eos),
+    "whisper": TokenizerFamily(_byte_level("gpt2", _GPT), _around_whisper),
+    "qwen2": TokenizerFamily(_byte_level("qwen2", SPECIAL_TOKENS["qwen2"])),
+    "bert": TokenizerFamily(_bert, _around_cls_sep),
+    "distilbert": TokenizerFamily(_bert, _around_cls_sep),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "gemma": _LLAMA,
-    "t5": Family(_t5, _around_eos),
-    "mt5": Family(_t5, _around_eos),
-    "marian": Family(_marian, _around_eos),
+    "t5": TokenizerFamily(_t5, _around_eos),
+    "mt5": TokenizerFamily(_t5, _around_eos),
+    "marian": TokenizerFamily(_marian, _around_eos),
 }

@@ -27,8 +27,8 @@ from tfbig.interop.tokenizer import (
     foreign_errors,
     require_tokenizers,
 )
-from tfbig.interop.tokenizer_families import FAMILIES, Built, Family
-from tfbig.interop.tokenizer_text_files import read_json, read_text, write_text
+from tfbig.interop.tokenizer_families import FAMILIES, SPECIAL_TOKENS, Built, TokenizerFamily
+from tfbig.interop.tokenizer_text_files import read_optional_json, read_text, write_text
 
 _ROLES = ("bos", "eos", "pad", "unk", "mask", "sep", "cls")
 
@@ -72,12 +72,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer | None:
 
 
 def _load(folder: Path) -> Tokenizer | None:
-    config = read_json(folder / "tokenizer_config.json")
+    config = read_optional_json(folder / "tokenizer_config.json")
     if (folder / "tokenizer.json").is_file():
         target = folder / "tokenizer_target.json"
         built = Built(
             backend=_read_backend(folder / "tokenizer.json"),
-            tokens={},
+            tokens=_tokens_of_the_family(folder, config),
             target=_read_backend(target) if target.is_file() else None,
         )
         family = None
@@ -118,14 +118,13 @@ def special_ids(backend: Any, named: Mapping[str, str]) -> SpecialTokens:
     return SpecialTokens(**{f"{r}_id": backend.token_to_id(token) for r, token in named.items()})
 
 
-def _family(folder: Path, config: Mapping[str, Any]) -> Family | None:
+def _family(folder: Path, config: Mapping[str, Any]) -> TokenizerFamily | None:
     present = [names for names in _VOCABULARIES if all((folder / name).is_file() for name in names)]
     if not present:
         return None
-    said = str(config.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
-    name = said.lower()
+    name = _class_name(config)
     if name in _GENERIC:
-        name = str(read_json(folder / "config.json").get("model_type") or "")
+        name = _model_type(folder)
     name = name or _VOCABULARIES[present[0]] or ""
     if name not in FAMILIES:
         raise TokenizerError(
@@ -134,6 +133,26 @@ def _family(folder: Path, config: Mapping[str, Any]) -> Family | None:
             f"tokenizer.json: AutoTokenizer.from_pretrained(...).save_pretrained(...)."
         )
     return FAMILIES[name]
+
+
+def _class_name(config: Mapping[str, Any]) -> str:
+    said = str(config.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    return said.lower()
+
+
+def _model_type(folder: Path) -> str:
+    return str(read_optional_json(folder / "config.json").get("model_type") or "")
+
+
+def _tokens_of_the_family(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What the family's class adds to a tokenizer.json; a generic class adds nothing.
+
+    A role that the configuration has as null is to have no token.
+    """
+    name = _class_name(config) or _model_type(folder).replace("-", "")
+    tokens = SPECIAL_TOKENS.get(name, {})
+    null = [role for role in tokens if config.get(f"{role}_token", "") is None]
+    return {role: token for role, token in tokens.items() if role not in null}
 
 
 def _read_backend(path: Path) -> Any:
@@ -150,7 +169,7 @@ def _read_backend(path: Path) -> Any:
 def _named_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """The special tokens by role, of the two files that may name them."""
     named = {}
-    for source in (read_json(folder / "special_tokens_map.json"), config):
+    for source in (read_optional_json(folder / "special_tokens_map.json"), config):
         for role in _ROLES:
             token = source.get(f"{role}_token")
             content = token.get("content") if isinstance(token, dict) else token
@@ -192,7 +211,7 @@ def _listed_tokens(
     for number, token in listed.items():
         yield int(number), token
     contents = {token["content"] for token in listed.values()}
-    for content, number in read_json(folder / "added_tokens.json").items():
+    for content, number in read_optional_json(folder / "added_tokens.json").items():
         if content not in contents:
             # The file does not say which are special; in this form models write them <like this>.
             special = content.startswith("<") and content.endswith(">")
@@ -208,7 +227,7 @@ def _additional(config: Mapping[str, Any]) -> list[str]:
 def _eos_ids(folder: Path, config: Mapping[str, Any], special: SpecialTokens) -> frozenset[int]:
     said = [special.eos_id, config.get("eos_token_ids")]
     for name in ("generation_config.json", "config.json"):
-        said.append(read_json(folder / name).get("eos_token_id"))
+        said.append(read_optional_json(folder / name).get("eos_token_id"))
     flat = [i for one in said for i in (one if isinstance(one, list) else [one])]
     return frozenset(i for i in flat if type(i) is int)
 

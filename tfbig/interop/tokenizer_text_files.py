@@ -40,13 +40,13 @@ def read_text(path: Path) -> str:
         raise TokenizerError(f"{path}: it is no UTF-8: {error}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_optional_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file; an empty one where there is no file.
 
     Raises:
         TokenizerError: as `read_text`, or if it holds no JSON object.
 
-    >>> read_json(Path("there", "is", "none.json"))
+    >>> read_optional_json(Path("there", "is", "none.json"))
     {}
     """
     if not path.is_file():

@@ -3,6 +3,9 @@
 Its arrays have a fixed shape `(batch, length, key/value heads, head dim)`; a step writes into the
 next slots. So one compiled step serves for a whole generation. The object lives for one call (one
 trace) of the network: it is made of arrays, and its arrays are read after the call.
+
+Keys stay as they were turned. Where a row reaches one of `rotary.cache_borders`, its older keys are
+void: begin with an empty cache and all tokens so far, as `tfbig.generation` does.
 """
 
 from collections.abc import Callable

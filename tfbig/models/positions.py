@@ -125,6 +125,17 @@ class LearnedPositions(keras.layers.Layer):
         }
 
 
+def max_positions(front: Any) -> int | None:
+    """How many positions a front reads at most, or None where it has learned no positions.
+
+    >>> from tfbig.models.token_fronts import TokenFront
+    >>> max_positions(TokenFront(9, 4, LearnedPositions(8, 4))), max_positions(TokenFront(9, 4))
+    (8, None)
+    """
+    positions = front.positions
+    return positions.max_length if isinstance(positions, LearnedPositions) else None
+
+
 @keras.saving.register_keras_serializable("tfbig")
 class SinusoidalPositions(keras.layers.Layer):
     """`sinusoids` of the positions: nothing is learned, and there is no longest row.

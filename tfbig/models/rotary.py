@@ -168,6 +168,11 @@ class Rotary(keras.layers.Layer):
         dtype = precise(self.compute_dtype)
         return ops.cast(positions, dtype)[..., None] * ops.array(self.frequencies, dtype)
 
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """Positions at which a row is turned anew, from its first token on; see `cache_borders`."""
+        return ()
+
     def compute_output_shape(self, x_shape: Any, positions_shape: Any = None) -> Any:
         return x_shape
 
@@ -181,10 +186,14 @@ class Rotary(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfbig")
 class LongRotary(Rotary):
-    """Two sets of frequencies: the long one once any position is at `original_length` or beyond.
+    """Two sets of frequencies: the long one for a row with a position at `original_length` or more.
 
-    Keys in a cache stay as they were turned: generate on one side of the border, or start anew
-    (transformers does the same).
+    Each row of a batch has its own, so that it does not depend on its neighbours; transformers
+    takes the batch's furthest position for all. Padding counts if it has positions of its own: by
+    default a row that is padded on the right is as long as the batch.
+
+    When a row grows beyond the border, the keys that a cache holds of it are void, for they stay as
+    they were turned. `tfbig.generation` then computes all tokens again, as transformers does.
 
     Args:
         frequencies: those for short rows.
@@ -212,12 +221,18 @@ class LongRotary(Rotary):
     def angles(self, positions: Any) -> Any:
         """`(batch or 1, time, pairs)` of positions `(batch or 1, time)`."""
         dtype = precise(self.compute_dtype)
-        long = ops.max(positions) >= self.original_length
+        long = ops.max(positions, axis=-1, keepdims=True) >= self.original_length
         short_set, long_set = (
             ops.array(frequencies, dtype)
             for frequencies in (self.frequencies, self.long_frequencies)
         )
-        return ops.cast(positions, dtype)[..., None] * ops.where(long, long_set, short_set)
+        frequencies = ops.where(long[..., None], long_set, short_set)
+        return ops.cast(positions, dtype)[..., None] * frequencies
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """The first position of a long row."""
+        return (self.original_length,)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -225,3 +240,19 @@ class LongRotary(Rotary):
             "long_frequencies": list(self.long_frequencies),
             "original_length": self.original_length,
         }
+
+
+def cache_borders(transformer: Any) -> frozenset[int]:
+    """Positions at which a cache becomes void: a row that reaches one is computed from its start.
+
+    Args:
+        transformer: a `Transformer`.
+
+    >>> from tfbig.models import language_model
+    >>> cache_borders(language_model(9, 1, 1, 4).transformer)
+    frozenset()
+    """
+    rotaries = [block.attention.rotary for block in transformer.blocks]
+    return frozenset(
+        border for rotary in rotaries if isinstance(rotary, Rotary) for border in rotary.borders
+    )

@@ -275,8 +275,7 @@ def _save_training(
 ) -> list[str]:
     written = [files.write_model(model, output / "model.keras")]
     tokenizer.save(output)
-    special = {f"{role}_token_id": number for role, number in tokenizer.special.items()}
-    config = {**config_of(model), **special}
+    config = config_of(model)
     if "size" in settings:  # it has seen no longer rows
         config["max_position_embeddings"] = settings["length"]
 

@@ -267,9 +267,13 @@ def conversation_data(
     out = max(1, round(HELD_OUT * len(order)))
     judged = [conversations[i] for i in order[:out]]
 
+    # All at once: each call starts a process, in which the template is rendered.
+    whole = dict(zip(map(repr, conversations), tokenizer.encode_chats(conversations), strict=True))
+
     def encode_chat(messages: Any) -> tuple[list[int], list[bool]]:
-        ids, is_answer = tokenizer.encode_chat(messages)
-        return ids, [bool(answer) for answer in is_answer]
+        # Not among them where it did not fit, and turns were left out.
+        encoded = whole.get(repr(messages)) or tokenizer.encode_chat(messages)
+        return encoded[0], [bool(answer) for answer in encoded[1]]
 
     train = encode_conversations((conversations[i] for i in order[out:]), encode_chat, length)
     held_out = encode_conversations(judged, encode_chat, length)

@@ -220,3 +220,12 @@ def set_history(model: keras.Model, value: Any) -> None:
         vars(model).pop("history", None)
     else:
         model.history = value
+
+
+def forget_deferred_variables() -> None:
+    """Drops the variables that Keras noted in a stateless scope and has not made yet.
+
+    It would make them at the end of the scope also after an error, and those that fail at the end
+    of every later one.
+    """
+    global_state.set_global_attribute("uninitialized_variables", [])

@@ -25,6 +25,7 @@ from tfbig.interop.family import (
     head_dim,
     num_classes,
     option,
+    rate,
 )
 from tfbig.interop.names import Name, each_layer, layer_norm, linear
 from tfbig.interop.stored_tensor import CheckpointError, shown
@@ -46,6 +47,13 @@ from tfbig.models import (
 
 ALIASES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
 POSITION_IDS = r"position_ids$"
+_CLASSES = {
+    "bert": "Bert",
+    "distilbert": "DistilBert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+}
+# What the name of a class says behind that of its family. (A "BertLMHeadModel" is no "BertModel".)
 _TASKS = {
     "Model": "states",
     "ForMaskedLM": "tokens",
@@ -83,21 +91,22 @@ def task(config: Config) -> str:
     Raises:
         CheckpointError: if it is none of these.
 
-    >>> task({"architectures": ["BertForMaskedLM"]})
+    >>> task({"model_type": "bert", "architectures": ["BertForMaskedLM"]})
     'tokens'
     """
     name = architecture(config)
     # Their folders hold a bare network, whatever the config says that it was made of.
     if sentence_transformers.KEY in config or not name:
         return "states"
-    found = next((kind for ending, kind in _TASKS.items() if name.endswith(ending)), None)
-    if found is None or config.get("is_decoder"):
+    known = {_CLASSES[config["model_type"]] + ending: kind for ending, kind in _TASKS.items()}
+    decoder = option(config, "is_decoder", False)
+    if name not in known or decoder:
         raise CheckpointError(
-            f"config.json: a network {shown(name)} is not read"
-            f"{' as a decoder' if config.get('is_decoder') else ''}; those of this family end "
-            f"with {', '.join(_TASKS)}. To read its encoder alone, name one of them there."
+            f"config.json: a network {shown(name)} is not read{' as a decoder' if decoder else ''};"
+            f" those of this family are {', '.join(known)}. To read its encoder alone, name the "
+            f"first of them there."
         )
-    return found
+    return known[name]
 
 
 def assembled(
@@ -146,14 +155,14 @@ def front_options(config: Config) -> dict[str, Any]:
     return {
         "token_types": option(config, "type_vocab_size", 2),
         "norm": norm(config),
-        "dropout": option(config, "hidden_dropout_prob", 0.1),
+        "dropout": rate(config, "hidden_dropout_prob", 0.1),
         "initializer": start(config),
     }
 
 
 def classifier_dropout(config: Config) -> float:
     """Before the classes."""
-    return option(config, "classifier_dropout", option(config, "hidden_dropout_prob", 0.1))
+    return rate(config, "classifier_dropout", rate(config, "hidden_dropout_prob", 0.1))
 
 
 def transformer(config: Config) -> Transformer:
@@ -163,7 +172,7 @@ def transformer(config: Config) -> Transformer:
         heads,
         head_dim(option(config, "hidden_size", 768), heads),
         biases=("query", "key", "value", "output"),
-        dropout=option(config, "attention_probs_dropout_prob", 0.1),
+        dropout=rate(config, "attention_probs_dropout_prob", 0.1),
         initializer=start(config),
     )
     feed_forward = FeedForward(
@@ -171,7 +180,7 @@ def transformer(config: Config) -> Transformer:
         activation(option(config, "hidden_act", "gelu")),
         initializer=start(config),
     )
-    join = PostNorm(norm(config), option(config, "hidden_dropout_prob", 0.1))
+    join = PostNorm(norm(config), rate(config, "hidden_dropout_prob", 0.1))
     return Transformer(
         Block(attention, feed_forward, join), option(config, "num_hidden_layers", 12)
     )

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from tfbig.interop.families.vit import side
-from tfbig.interop.family import Config, Family, activation, architecture, head_dim, option
+from tfbig.interop.family import Config, Family, activation, architecture, head_dim, option, rate
 from tfbig.interop.names import CONV2D, Name, each_layer, layer_norm, linear
 from tfbig.interop.stored_tensor import CheckpointError, shown
 from tfbig.models import (
@@ -47,7 +47,7 @@ def build(config: Config) -> keras.Model:
     return DualEncoder(
         _vision(half(config, "vision"), projection_dim),
         _text(half(config, "text"), projection_dim),
-        option(config, "logit_scale_init_value", 2.6592),
+        option(config, "logit_scale_init_value", 2.6592, least=-100, most=100),
         name="clip",
     )
 
@@ -58,7 +58,7 @@ def half(config: Config, kind: str) -> Config:
     >>> half({"text_config": {}, "text_config_dict": {"hidden_size": 64}}, "text")
     {'hidden_size': 64}
     """
-    first = option(config, f"{kind}_config_dict", {})
+    first: Config = option(config, f"{kind}_config_dict", {})
     return first or option(config, f"{kind}_config", {})
 
 
@@ -93,7 +93,7 @@ def _text(config: Config, projection_dim: int) -> keras.Model:
         ),
         initializer=_start(config),
     )
-    end_id = option(config, "eos_token_id", 49407)
+    end_id = option(config, "eos_token_id", 49407, least=0)
     sizes = {"hidden": hidden_dim, "intermediate": 2048, "heads": 8}
     return TextEncoder(
         front,
@@ -112,7 +112,7 @@ def _transformer(config: Config, sizes: Mapping[str, int], sees: Any) -> Transfo
         head_dim(sizes["hidden"], heads),
         biases=("query", "key", "value", "output"),
         sees=sees,
-        dropout=option(config, "attention_dropout", 0.0),
+        dropout=rate(config, "attention_dropout", 0.0),
         initializer=_start(config),
     )
     feed_forward = FeedForward(

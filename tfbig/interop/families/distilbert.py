@@ -7,7 +7,7 @@ is left out. A table of sinusoidal positions is read as it was saved, and not tr
 import keras
 
 from tfbig.interop.families import bert
-from tfbig.interop.family import Config, Family, activation, head_dim, num_classes, option
+from tfbig.interop.family import Config, Family, activation, head_dim, num_classes, option, rate
 from tfbig.interop.names import Name, each_layer, layer_norm, linear
 from tfbig.models import (
     Attention,
@@ -28,7 +28,7 @@ _EPSILON = 1e-12  # fixed in its code
 def build(config: Config) -> keras.Model:
     """The network of a config."""
     # Its config calls the width of the states `dim`, and that of the feed-forward `hidden_dim`.
-    dim, dropout = option(config, "dim", 768), option(config, "dropout", 0.1)
+    dim, dropout = option(config, "dim", 768), rate(config, "dropout", 0.1)
     heads = option(config, "n_heads", 12)
     act = activation(option(config, "activation", "gelu"))
     start = bert.start(config)
@@ -37,7 +37,7 @@ def build(config: Config) -> keras.Model:
         heads,
         head_dim(dim, heads),
         biases=("query", "key", "value", "output"),
-        dropout=option(config, "attention_dropout", 0.1),
+        dropout=rate(config, "attention_dropout", 0.1),
         initializer=start,
     )
     feed_forward = FeedForward(
@@ -65,7 +65,7 @@ def build(config: Config) -> keras.Model:
         Transformer(block, option(config, "n_layers", 6)),
         TiedHead(bias_size=front.vocabulary_size, transform=Transform(dim, act, norm)),
         Classifier(
-            num_classes(config), Transform(dim, "relu"), option(config, "seq_classif_dropout", 0.2)
+            num_classes(config), Transform(dim, "relu"), rate(config, "seq_classif_dropout", 0.2)
         ),
     )
 

@@ -7,8 +7,9 @@ embedding models made from it).
 
 import keras
 
-from tfbig.interop.family import Config, Family, activation, field, option
-from tfbig.interop.names import Name, each_layer, linear
+from tfbig.interop.families import decoder
+from tfbig.interop.family import Config, Family, activation, field, option, optional, rate
+from tfbig.interop.names import Name
 from tfbig.interop.rope import rotary
 from tfbig.interop.stored_tensor import CheckpointError
 from tfbig.models import (
@@ -27,17 +28,10 @@ from tfbig.models import (
     Transformer,
 )
 
-PROJECTIONS = (
-    ("query", "q_proj"),
-    ("key", "k_proj"),
-    ("value", "v_proj"),
-    ("output_projection", "o_proj"),
-)
-
 
 def build(config: Config) -> keras.Model:
     """The network of a config."""
-    if config.get("use_bidirectional_attention"):
+    if option(config, "use_bidirectional_attention", False):
         raise CheckpointError(
             "config.json: use_bidirectional_attention is true, and the Gemma 2 here predicts the "
             "next token: its attention is causal."
@@ -45,11 +39,9 @@ def build(config: Config) -> keras.Model:
     hidden_dim = field(config, "hidden_size")
     # Scores are divided by the root of this, whatever the head's width is.
     scale = option(config, "query_pre_attn_scalar", 256) ** -0.5
-    score_cap, logit_cap = (
-        config.get(name, default)
-        for name, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
-    )
-    start = keras.initializers.RandomNormal(stddev=option(config, "initializer_range", 0.02))
+    score_cap = optional(config, "attn_logit_softcapping", 50.0)
+    logit_cap = optional(config, "final_logit_softcapping", 30.0)
+    start = decoder.start(config)
     norm = RMSNorm(option(config, "rms_norm_eps", 1e-6), offset=1.0)
     head_dim = option(config, "head_dim", 256)
 
@@ -64,7 +56,7 @@ def build(config: Config) -> keras.Model:
             if score_cap is None
             else SoftCappedDotProduct(score_cap, scale),
             sees=Causal(window),
-            dropout=option(config, "attention_dropout", 0.0),
+            dropout=rate(config, "attention_dropout", 0.0),
             initializer=start,
         )
         feed_forward = GatedFeedForward(
@@ -76,7 +68,7 @@ def build(config: Config) -> keras.Model:
 
     layers = field(config, "num_hidden_layers")
     vocabulary = field(config, "vocab_size")
-    tied = config.get("tie_word_embeddings", True)
+    tied = decoder.tied(config, default=True)
     return CausalLM(
         # Of a bfloat16 network the product is taken in bfloat16, so the root is rounded to it.
         TokenFront(vocabulary, hidden_dim, scale=hidden_dim**0.5, initializer=start),
@@ -88,7 +80,7 @@ def build(config: Config) -> keras.Model:
 
 def biases(config: Config) -> tuple[str, ...]:
     """The projections of the attention that have a bias."""
-    return ("query", "key", "value", "output") if config.get("attention_bias") else ()
+    return ("query", "key", "value", "output") if option(config, "attention_bias", False) else ()
 
 
 def windows(config: Config, layers: int) -> list[int | None]:
@@ -97,18 +89,14 @@ def windows(config: Config, layers: int) -> list[int | None]:
     >>> windows({"sliding_window": 8}, 3)
     [8, None, 8]
     """
-    window = config.get("sliding_window", 4096)
-    kinds = config.get("layer_types") or [
-        "full_attention" if i % 2 else "sliding_attention" for i in range(layers)
-    ]
-    return [window if kind == "sliding_attention" else None for kind in kinds]
+    window = optional(config, "sliding_window", 4096)
+    return decoder.layer_windows(config, layers, window, (i % 2 == 0 for i in range(layers)))
 
 
 def names(config: Config, model: keras.Model) -> list[Name]:
     """The table of names."""
-    ours, theirs = "transformer.blocks.{i}", "model.layers.{i}"
-    rows = [
-        Name(f"{theirs}.{their}_layernorm.weight", f"{ours}.{our}.scale")
+    norms = [
+        Name(f"{decoder.THEIRS}.{their}_layernorm.weight", f"{decoder.OURS}.{our}.scale")
         for their, our in (
             ("input", "attention_join.norm"),
             ("post_attention", "attention_join.norm_after"),
@@ -116,19 +104,8 @@ def names(config: Config, model: keras.Model) -> list[Name]:
             ("post_feedforward", "feed_forward_join.norm_after"),
         )
     ]
-    for our, their in PROJECTIONS:
-        rows += linear(
-            f"{theirs}.self_attn.{their}", f"{ours}.attention.{our}", bool(biases(config))
-        )
-    for part in ("gate", "up", "down"):
-        rows += linear(f"{theirs}.mlp.{part}_proj", f"{ours}.feed_forward.{part}")
-    head = [] if config.get("tie_word_embeddings", True) else linear("lm_head", "head.logits")
-    return [
-        Name("model.embed_tokens.weight", "front.tokens.embeddings"),
-        *each_layer(rows, len(model.transformer.blocks)),
-        Name("model.norm.weight", "transformer.norm.scale"),
-        *head,
-    ]
+    rows = [*norms, *decoder.attention_rows(biases(config)), *decoder.gated_rows()]
+    return decoder.table(model, rows, not decoder.tied(config, default=True))
 
 
 FAMILY = Family(
@@ -136,5 +113,5 @@ FAMILY = Family(
     build,
     names,
     prefix="model.",
-    ignored=(r"rotary_emb\.inv_freq$", r"^lm_head\.weight$"),
+    ignored=decoder.IGNORED,
 )

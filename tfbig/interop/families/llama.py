@@ -3,12 +3,17 @@
 Sources: arXiv:2307.09288, arXiv:2407.21783, arXiv:2310.06825, arXiv:2407.10671, arXiv:2505.09388.
 """
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
-from tfbig.interop.family import Config, Family, activation, field
-from tfbig.interop.names import Name, each_layer, linear
+from tfbig.interop.families import decoder
+from tfbig.interop.family import Config, Family, activation, field, option, optional, rate
+from tfbig.interop.names import Name
 from tfbig.interop.rope import rotary
-from tfbig.interop.stored_tensor import CheckpointError
+from tfbig.interop.stored_tensor import CheckpointError, shown
 from tfbig.models import (
     Attention,
     Block,
@@ -24,41 +29,44 @@ from tfbig.models import (
     Transformer,
 )
 
+ALL = ("query", "key", "value", "output")
+_NO_LLAMA = (
+    "{!r} was not loaded from a checkpoint, and not all of it can be said in the config.json of a "
+    "Llama. Give save() the config of the family it belongs to (config=...)"
+)
+
 
 def build(config: Config) -> keras.Model:
     """The network of a config."""
-    heads = field(config, "num_attention_heads")
-    hidden_dim = field(config, "hidden_size")
-    head_dim = config.get("head_dim") or hidden_dim // heads
-    start = keras.initializers.RandomNormal(stddev=config.get("initializer_range", 0.02))
-    norm = RMSNorm(config.get("rms_norm_eps", 1e-6))
+    heads, hidden_dim = field(config, "num_attention_heads"), field(config, "hidden_size")
+    head_dim, start = decoder.head_dim(config), decoder.start(config)
+    norm = RMSNorm(option(config, "rms_norm_eps", 1e-6))
 
     def block(window: int | None) -> Block:
         attention = Attention(
             heads,
             head_dim,
-            config.get("num_key_value_heads") or heads,
+            option(config, "num_key_value_heads", heads),
             biases=biases(config),
             rotary=rotary(config, head_dim),
             sees=Causal(window),
             norm=norm if config["model_type"] == "qwen3" else None,
-            dropout=config.get("attention_dropout") or 0.0,
+            dropout=rate(config, "attention_dropout", 0.0),
             initializer=start,
         )
         feed_forward = GatedFeedForward(
             field(config, "intermediate_size"),
-            activation(config.get("hidden_act", "silu")),
-            use_bias=config.get("mlp_bias", False),
+            activation(option(config, "hidden_act", "silu")),
+            use_bias=option(config, "mlp_bias", False),
             initializer=start,
         )
         return Block(attention, feed_forward, PreNorm(norm))
 
-    layers = field(config, "num_hidden_layers")
-    vocabulary = field(config, "vocab_size")
+    layers, vocabulary = field(config, "num_hidden_layers"), field(config, "vocab_size")
     return CausalLM(
         TokenFront(vocabulary, hidden_dim, initializer=start),
         Transformer([block(window) for window in windows(config, layers)], layers, norm),
-        TiedHead() if config.get("tie_word_embeddings") else Head(vocabulary, initializer=start),
+        TiedHead() if decoder.tied(config) else Head(vocabulary, initializer=start),
         name=config["model_type"],
     )
 
@@ -67,81 +75,60 @@ def biases(config: Config) -> tuple[str, ...]:
     """The projections of the attention that have a bias."""
     if config["model_type"] == "qwen2":
         return ("query", "key", "value")
-    return ("query", "key", "value", "output") if config.get("attention_bias") else ()
+    return ALL if option(config, "attention_bias", False) else ()
 
 
 def windows(config: Config, layers: int) -> list[int | None]:
     """How far each layer sees; one entry where all see the same."""
-    window = config.get("sliding_window")
     if config["model_type"] in ("qwen2", "qwen3"):
-        if not config.get("use_sliding_window"):
+        if not option(config, "use_sliding_window", False):
             return [None]
-        kinds = config.get("layer_types") or [
-            "sliding_attention" if i >= config.get("max_window_layers", 28) else "full_attention"
-            for i in range(layers)
-        ]
-        return [window if kind == "sliding_attention" else None for kind in kinds]
-    return [window if config["model_type"] == "mistral" else None]
+        first = option(config, "max_window_layers", 28, least=0)
+        window = optional(config, "sliding_window", 4096)
+        return decoder.layer_windows(config, layers, window, (i >= first for i in range(layers)))
+    return [optional(config, "sliding_window", 4096) if config["model_type"] == "mistral" else None]
 
 
 def names(config: Config, model: keras.Model) -> list[Name]:
     """The table of names."""
-    with_bias = biases(config)
-    ours, theirs = "transformer.blocks.{i}", "model.layers.{i}"
     rows = [
-        Name(f"{theirs}.input_layernorm.weight", f"{ours}.attention_join.norm.scale"),
-        Name(f"{theirs}.post_attention_layernorm.weight", f"{ours}.feed_forward_join.norm.scale"),
+        *decoder.norm_rows(),
+        *decoder.attention_rows(biases(config)),
+        *decoder.gated_rows(option(config, "mlp_bias", False)),
     ]
-    for our, their in (("query", "q"), ("key", "k"), ("value", "v")):
-        rows += linear(
-            f"{theirs}.self_attn.{their}_proj", f"{ours}.attention.{our}", our in with_bias
-        )
-    rows += linear(
-        f"{theirs}.self_attn.o_proj", f"{ours}.attention.output_projection", "output" in with_bias
-    )
-    for part in ("gate", "up", "down"):
-        rows += linear(
-            f"{theirs}.mlp.{part}_proj",
-            f"{ours}.feed_forward.{part}",
-            config.get("mlp_bias", False),
-        )
     if config["model_type"] == "qwen3":
         rows += [
-            Name(f"{theirs}.self_attn.q_norm.weight", f"{ours}.attention.query_norm.scale"),
-            Name(f"{theirs}.self_attn.k_norm.weight", f"{ours}.attention.key_norm.scale"),
+            Name(f"{decoder.THEIRS}.self_attn.{their}_norm.weight", f"{decoder.OURS}.{our}.scale")
+            for their, our in (("q", "attention.query_norm"), ("k", "attention.key_norm"))
         ]
-    around = [
-        Name("model.embed_tokens.weight", "front.tokens.embeddings"),
-        Name("model.norm.weight", "transformer.norm.scale"),
-    ]
-    if not config.get("tie_word_embeddings"):
-        around += linear("lm_head", "head.logits")
-    return around + each_layer(rows, len(model.transformer.blocks))
+    return decoder.table(model, rows, not decoder.tied(config))
 
 
-def config_of(model: keras.Model) -> dict:
-    """The config.json of a network that `language_model` made: a Llama.
+def config_of(model: keras.Model) -> dict[str, Any]:
+    """The config.json of a network that was not loaded, such as `language_model` makes: a Llama.
+
+    It is of the first block. So that nothing is lost, the network that it says is made once more
+    (but for its weights), and must be the one that was given.
 
     Raises:
-        CheckpointError: if it has other parts.
+        CheckpointError: if the network has a part that a Llama has not; it names the first.
     """
-    plain = isinstance(model, CausalLM) and isinstance(model.head, TiedHead)
-    block = model.transformer.blocks[0] if plain else None
-    if (
-        block is None
-        or type(block.feed_forward) is not GatedFeedForward
-        or type(block.attention.rotary) is not Rotary
-        or type(block.attention_join) is not PreNorm
-        or block.attention.query_norm is not None
+    if not isinstance(model, CausalLM):
+        raise CheckpointError(f"{_NO_LLAMA.format(model.name)}: it is a {type(model).__name__}.")
+    block = model.transformer.blocks[0]
+    for part, kind in (
+        (block.attention.rotary, Rotary),
+        (block.attention_join, PreNorm),
+        (block.attention_join.norm, RMSNorm),
+        (block.feed_forward, GatedFeedForward),
     ):
-        raise CheckpointError(
-            f"{model.name!r} was not loaded from a checkpoint and is not built as Llama is (as "
-            f"language_model() builds): give save() the config of the family it belongs to."
-        )
-    first, second = block.attention.rotary.frequencies[:2] or (1.0, 1.0)
-    # The frequencies are base^(-2i/dim): the second tells the base.
-    base = (first / second) ** (block.attention.head_dim / 2)
-    return {
+        if type(part) is not kind:
+            raise CheckpointError(
+                f"{_NO_LLAMA.format(model.name)}: it has a {type(part).__name__}, where a Llama "
+                f"has a {kind.__name__}."
+            )
+    act = block.feed_forward.activation.__name__
+    config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": model.front.vocabulary_size,
@@ -152,13 +139,52 @@ def config_of(model: keras.Model) -> dict:
         "num_key_value_heads": block.attention.num_key_value_heads,
         "head_dim": block.attention.head_dim,
         "rms_norm_eps": block.attention_join.norm.epsilon,
-        "rope_theta": round(base, 6),
-        "hidden_act": "silu",
-        "tie_word_embeddings": True,
-        "attention_bias": False,
-        "mlp_bias": False,
+        "rope_theta": _base(block.attention.rotary.frequencies, block.attention.head_dim),
+        "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(act, act),
+        "tie_word_embeddings": isinstance(model.head, TiedHead),
+        "attention_bias": bool(block.attention.biases),
+        "mlp_bias": block.feed_forward.use_bias,
         "max_position_embeddings": 4096,
     }
+    found = difference(model.get_config(), build(config).get_config())
+    if found:
+        raise CheckpointError(f"{_NO_LLAMA.format(model.name)}: {found}.")
+    return config
+
+
+def _base(frequencies: Sequence[float], head_dim: int) -> float:
+    """The base of rotary frequencies, base^(-2i/dim), of which the second tells it."""
+    if len(frequencies) < 2:
+        return 10_000.0  # of a single pair all bases are the same
+    return float(f"{(frequencies[0] / frequencies[1]) ** (head_dim / 2):.12g}")
+
+
+def difference(ours: Any, theirs: Any, place: str = "") -> str | None:
+    """Where two configs of Keras first say other networks; None: they compute the same.
+
+    Names, dtypes, dropout and how weights are drawn are no part of it. Numbers may differ by 1e-9
+    of their size: frequencies are computed anew.
+
+    >>> difference({"name": "a", "norm": {"epsilon": 1e-5}}, {"name": "b", "norm": {"epsilon": 1}})
+    'norm.epsilon is 1e-05, and a Llama has 1'
+    """
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        pairs = [(key, ours.get(key), theirs.get(key)) for key in keys if not _apart(key)]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        pairs = [(str(i), *pair) for i, pair in enumerate(zip(ours, theirs, strict=True))]
+    elif ours == theirs or (
+        isinstance(ours, float) and isinstance(theirs, float) and math.isclose(ours, theirs)
+    ):
+        return None
+    else:
+        return f"{place or 'it'} is {shown(ours)}, and a Llama has {shown(theirs)}"
+    found = (difference(a, b, f"{place}.{key}".removeprefix(".")) for key, a, b in pairs)
+    return next((one for one in found if one), None)
+
+
+def _apart(key: str) -> bool:
+    return key in ("name", "dtype", "trainable", "seed") or key.endswith(("initializer", "dropout"))
 
 
 FAMILY = Family(
@@ -166,5 +192,5 @@ FAMILY = Family(
     build,
     names,
     prefix="model.",
-    ignored=(r"rotary_emb\.inv_freq$", r"^lm_head\.weight$"),
+    ignored=decoder.IGNORED,
 )

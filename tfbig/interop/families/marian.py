@@ -8,7 +8,16 @@ PyTorch's embedding takes no gradient for the padding, with which Marian's decod
 
 import keras
 
-from tfbig.interop.family import Config, Family, activation, architecture, field, head_dim, option
+from tfbig.interop.family import (
+    Config,
+    Family,
+    activation,
+    architecture,
+    field,
+    head_dim,
+    option,
+    rate,
+)
 from tfbig.interop.names import Name, each_layer, layer_norm, linear
 from tfbig.models import (
     Attention,
@@ -24,13 +33,14 @@ from tfbig.models import (
     TokenFront,
     Transformer,
 )
+from tfbig.models.masks import Sees
 
 PROJECTIONS = (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))
 
 
 def build(config: Config) -> keras.Model:
     """The network of a config."""
-    hidden_dim, dropout = field(config, "d_model"), option(config, "dropout", 0.1)
+    hidden_dim, dropout = field(config, "d_model"), rate(config, "dropout", 0.1)
     start = keras.initializers.RandomNormal(stddev=option(config, "init_std", 0.02))
     norm = keras.layers.LayerNormalization(epsilon=1e-5)
 
@@ -45,29 +55,29 @@ def build(config: Config) -> keras.Model:
             name=name,
         )
 
-    def attention(stack: str, sees: Everywhere) -> Attention:
+    def attention(stack: str, sees: Sees) -> Attention:
         heads = field(config, f"{stack}_attention_heads")
         return Attention(
             heads,
             head_dim(hidden_dim, heads),
             biases=[ours for ours, _ in PROJECTIONS],
             sees=sees,
-            dropout=option(config, "attention_dropout", 0.0),
+            dropout=rate(config, "attention_dropout", 0.0),
             initializer=start,
         )
 
-    def stack(name: str, sees: Everywhere, cross: Attention | None) -> Transformer:
+    def stack(name: str, sees: Sees, cross: Attention | None) -> Transformer:
         feed_forward = FeedForward(
             field(config, f"{name}_ffn_dim"),
             activation(option(config, "activation_function", "gelu")),
-            dropout=option(config, "activation_dropout", 0.0),
+            dropout=rate(config, "activation_dropout", 0.0),
             initializer=start,
         )
         block = Block(attention(name, sees), feed_forward, PostNorm(norm, dropout), cross)
         return Transformer(block, field(config, f"{name}_layers"), name=name)
 
     source = field(config, "vocab_size")
-    target = source if _shared(config) else config.get("decoder_vocab_size") or source
+    target = source if _shared(config) else option(config, "decoder_vocab_size", source)
     bias = 0 if _bare(config) else target
     return Seq2Seq(
         front("front", source),
@@ -83,11 +93,11 @@ def build(config: Config) -> keras.Model:
 
 
 def _shared(config: Config) -> bool:
-    return config.get("share_encoder_decoder_embeddings") is not False
+    return option(config, "share_encoder_decoder_embeddings", True)
 
 
 def _tied(config: Config) -> bool:
-    return config.get("tie_word_embeddings") is not False
+    return option(config, "tie_word_embeddings", True)
 
 
 def _bare(config: Config) -> bool:

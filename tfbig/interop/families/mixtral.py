@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfbig.interop.family import Config, Family, activation, field, option
-from tfbig.interop.names import Name, each_layer, linear
+from tfbig.interop.families import decoder
+from tfbig.interop.family import Config, Family, activation, field, option, rate
+from tfbig.interop.names import Name, linear
 from tfbig.interop.rope import rotary
 from tfbig.interop.stored_tensor import CheckpointError
 from tfbig.models import (
@@ -43,16 +44,15 @@ def build(config: Config) -> keras.Model:
     heads = field(config, "num_attention_heads")
     hidden_dim = field(config, "hidden_size")
     layers = field(config, "num_hidden_layers")
-    head_dim = option(config, "head_dim", hidden_dim // heads)
-    start = keras.initializers.RandomNormal(stddev=option(config, "initializer_range", 0.02))
+    head_dim, start = decoder.head_dim(config), decoder.start(config)
     norm = RMSNorm(option(config, "rms_norm_eps", 1e-5))
     attention = Attention(
         heads,
         head_dim,
         option(config, "num_key_value_heads", heads),
-        rotary=rotary({**config, "rope_theta": config.get("rope_theta") or 1e6}, head_dim),
-        sees=Causal(config.get("sliding_window")),
-        dropout=option(config, "attention_dropout", 0.0),
+        rotary=rotary({**config, "rope_theta": option(config, "rope_theta", 1e6)}, head_dim),
+        sees=Causal(option(config, "sliding_window", 0) or None),
+        dropout=rate(config, "attention_dropout", 0.0),
         initializer=start,
     )
     balance = option(config, "router_aux_loss_coef", 0.001) / layers
@@ -62,28 +62,24 @@ def build(config: Config) -> keras.Model:
         field(config, "intermediate_size"),
         activation(option(config, "hidden_act", "silu")),
         # As transformers: the loss is added where the config asks for the router's logits.
-        balance_weight=balance if config.get("output_router_logits") else 0.0,
+        balance_weight=balance if option(config, "output_router_logits", False) else 0.0,
         initializer=start,
     )
     vocabulary = field(config, "vocab_size")
     return CausalLM(
         TokenFront(vocabulary, hidden_dim, initializer=start),
         Transformer(Block(attention, experts, PreNorm(norm)), layers, norm),
-        TiedHead() if config.get("tie_word_embeddings") else Head(vocabulary, initializer=start),
+        TiedHead() if decoder.tied(config) else Head(vocabulary, initializer=start),
         name="mixtral",
     )
 
 
 def names(config: Config, model: keras.Model) -> list[Name]:
     """The table of names: those of the modules."""
-    ours, theirs = "transformer.blocks.{i}", "model.layers.{i}"
+    ours, theirs = decoder.OURS, decoder.THEIRS
     rows = [
-        Name(f"{theirs}.input_layernorm.weight", f"{ours}.attention_join.norm.scale"),
-        Name(f"{theirs}.post_attention_layernorm.weight", f"{ours}.feed_forward_join.norm.scale"),
-        *linear(f"{theirs}.self_attn.q_proj", f"{ours}.attention.query"),
-        *linear(f"{theirs}.self_attn.k_proj", f"{ours}.attention.key"),
-        *linear(f"{theirs}.self_attn.v_proj", f"{ours}.attention.value"),
-        *linear(f"{theirs}.self_attn.o_proj", f"{ours}.attention.output_projection"),
+        *decoder.norm_rows(),
+        *decoder.attention_rows(),
         *linear(f"{theirs}.mlp.gate", f"{ours}.feed_forward.router"),
         Name(
             f"{theirs}.mlp.experts.gate_up_proj",
@@ -92,13 +88,7 @@ def names(config: Config, model: keras.Model) -> list[Name]:
         ),
         Name(f"{theirs}.mlp.experts.down_proj", f"{ours}.feed_forward.down", EXPERTS),
     ]
-    head = [] if config.get("tie_word_embeddings") else linear("lm_head", "head.logits")
-    return [
-        Name("model.embed_tokens.weight", "front.tokens.embeddings"),
-        *each_layer(rows, len(model.transformer.blocks)),
-        Name("model.norm.weight", "transformer.norm.scale"),
-        *head,
-    ]
+    return decoder.table(model, rows, not decoder.tied(config))
 
 
 class Joined:
@@ -182,7 +172,7 @@ FAMILY = Family(
     build,
     names,
     prefix="model.",
-    ignored=(r"rotary_emb\.inv_freq$", r"^lm_head\.weight$"),
+    ignored=decoder.IGNORED,
     joined=Joined,
     parted=parted,
 )

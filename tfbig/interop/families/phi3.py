@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from tfbig.interop.family import Config, Family, activation, field, option
-from tfbig.interop.names import LINEAR, Name, each_layer, linear
+from tfbig.interop.families import decoder
+from tfbig.interop.family import Config, Family, activation, field, option, rate
+from tfbig.interop.names import LINEAR, Name, linear
 from tfbig.interop.rope import rope_fields, rotary
 from tfbig.models import (
     Attention,
@@ -30,16 +31,15 @@ def build(config: Config) -> keras.Model:
     """The network of a config."""
     heads = field(config, "num_attention_heads")
     hidden_dim = field(config, "hidden_size")
-    head_dim = option(config, "head_dim", hidden_dim // heads)
-    start = keras.initializers.RandomNormal(stddev=option(config, "initializer_range", 0.02))
+    head_dim, start = decoder.head_dim(config), decoder.start(config)
     norm = RMSNorm(option(config, "rms_norm_eps", 1e-5))
     attention = Attention(
         heads,
         head_dim,
         option(config, "num_key_value_heads", heads),
         rotary=rotary(with_long_positions(config), head_dim),
-        sees=Causal(config.get("sliding_window")),
-        dropout=option(config, "attention_dropout", 0.0),
+        sees=Causal(option(config, "sliding_window", 0) or None),
+        dropout=rate(config, "attention_dropout", 0.0),
         initializer=start,
     )
     feed_forward = GatedFeedForward(
@@ -50,14 +50,14 @@ def build(config: Config) -> keras.Model:
     vocabulary = field(config, "vocab_size")
     return CausalLM(
         TokenFront(
-            vocabulary, hidden_dim, dropout=option(config, "embd_pdrop", 0.0), initializer=start
+            vocabulary, hidden_dim, dropout=rate(config, "embd_pdrop", 0.0), initializer=start
         ),
         Transformer(
-            Block(attention, feed_forward, PreNorm(norm, option(config, "resid_pdrop", 0.0))),
+            Block(attention, feed_forward, PreNorm(norm, rate(config, "resid_pdrop", 0.0))),
             field(config, "num_hidden_layers"),
             norm,
         ),
-        TiedHead() if config.get("tie_word_embeddings") else Head(vocabulary, initializer=start),
+        TiedHead() if decoder.tied(config) else Head(vocabulary, initializer=start),
         name="phi3",
     )
 
@@ -81,24 +81,17 @@ def with_long_positions(config: Config) -> dict[str, Any]:
 
 def names(config: Config, model: keras.Model) -> list[Name]:
     """The table of names."""
-    ours, theirs = "transformer.blocks.{i}", "model.layers.{i}"
+    ours, theirs = decoder.OURS, decoder.THEIRS
     three = tuple(f"{ours}.attention.{part}.kernel" for part in ("query", "key", "value"))
     two = tuple(f"{ours}.feed_forward.{part}.kernel" for part in ("gate", "up"))
     rows = [
-        Name(f"{theirs}.input_layernorm.weight", f"{ours}.attention_join.norm.scale"),
+        *decoder.norm_rows(),
         Name(f"{theirs}.self_attn.qkv_proj.weight", three, LINEAR),
         *linear(f"{theirs}.self_attn.o_proj", f"{ours}.attention.output_projection"),
-        Name(f"{theirs}.post_attention_layernorm.weight", f"{ours}.feed_forward_join.norm.scale"),
         Name(f"{theirs}.mlp.gate_up_proj.weight", two, LINEAR),
         *linear(f"{theirs}.mlp.down_proj", f"{ours}.feed_forward.down"),
     ]
-    head = [] if config.get("tie_word_embeddings") else linear("lm_head", "head.logits")
-    return [
-        Name("model.embed_tokens.weight", "front.tokens.embeddings"),
-        *each_layer(rows, len(model.transformer.blocks)),
-        Name("model.norm.weight", "transformer.norm.scale"),
-        *head,
-    ]
+    return decoder.table(model, rows, not decoder.tied(config))
 
 
 FAMILY = Family(
@@ -106,5 +99,5 @@ FAMILY = Family(
     build,
     names,
     prefix="model.",
-    ignored=(r"rotary_emb\.inv_freq$", r"^lm_head\.weight$"),
+    ignored=decoder.IGNORED,
 )

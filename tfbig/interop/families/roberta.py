@@ -17,10 +17,10 @@ from tfbig.models import Classifier, CountingTokenFront, LearnedPositions, TiedH
 def build(config: Config) -> keras.Model:
     """The network of a config."""
     hidden_dim = option(config, "hidden_size", 768)
-    pad_id = option(config, "pad_token_id", 1)
+    pad_id = option(config, "pad_token_id", 1, least=0)
     # All rows of the table, of which a text cannot have the first.
     rows = option(config, "max_position_embeddings", 512)
-    if not 0 <= pad_id < rows - 1:
+    if pad_id >= rows - 1:
         raise CheckpointError(
             f"config.json: with pad_token_id {pad_id} no position is left of the {rows} by "
             f"max_position_embeddings: it is of another model, or damaged."

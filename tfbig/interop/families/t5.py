@@ -10,7 +10,7 @@ kernels: draw them anew before a training from scratch. An encoder alone (T5Enco
 
 import keras
 
-from tfbig.interop.family import Config, Family, activation, field, option
+from tfbig.interop.family import Config, Family, activation, field, option, rate
 from tfbig.interop.names import Name, each_layer, linear
 from tfbig.models import (
     Attention,
@@ -29,6 +29,7 @@ from tfbig.models import (
     TokenFront,
     Transformer,
 )
+from tfbig.models.masks import Sees
 from tfbig.models.norms import NormThenDropout
 
 # Ours and theirs.
@@ -39,11 +40,13 @@ PROJECTIONS: Pairs = (("query", "q"), ("key", "k"), ("value", "v"), ("output_pro
 def build(config: Config) -> keras.Model:
     """The network of a config."""
     hidden_dim, heads = field(config, "d_model"), field(config, "num_heads")
-    dropout, factor = option(config, "dropout_rate", 0.1), option(config, "initializer_factor", 1.0)
+    dropout, factor = rate(config, "dropout_rate", 0.1), option(config, "initializer_factor", 1.0)
     start = keras.initializers.VarianceScaling(factor**2, "fan_in", "untruncated_normal")
     norm = RMSNorm(option(config, "layer_norm_epsilon", 1e-6))
+    # The encoder has two halves, each with buckets of one distance and of several.
+    buckets = option(config, "relative_attention_num_buckets", 32, least=4)
 
-    def attention(sees: Everywhere) -> Attention:
+    def attention(sees: Sees) -> Attention:
         return Attention(
             heads,
             field(config, "d_kv"),
@@ -53,15 +56,16 @@ def build(config: Config) -> keras.Model:
             initializer=start,
         )
 
-    def stack(name: str, sees: Everywhere, cross: Attention | None, layers: int) -> Transformer:
+    def stack(name: str, sees: Sees, cross: Attention | None, layers: int) -> Transformer:
         return Transformer(
             Block(attention(sees), feed_forward, PreNorm(norm, dropout), cross),
             layers,
             NormThenDropout(norm, dropout),
             RelativeBias(
                 heads,
-                option(config, "relative_attention_num_buckets", 32),
-                option(config, "relative_attention_max_distance", 128),
+                buckets,
+                # Buckets of one distance each, and behind them those that grow up to this.
+                option(config, "relative_attention_max_distance", 128, least=buckets // 2 + 1),
                 bidirectional=name == "encoder",
             ),
             name=name,
@@ -84,7 +88,7 @@ def build(config: Config) -> keras.Model:
             "decoder",
             Causal(),
             attention(Everywhere()),
-            config.get("num_decoder_layers") or layers,
+            option(config, "num_decoder_layers", layers),
         ),
         TiedHead(hidden_dim**-0.5) if _tied(config) else Head(vocabulary, initializer=tokens),
         name="t5",
@@ -97,7 +101,7 @@ def _gated(config: Config) -> bool:
 
 def _tied(config: Config) -> bool:
     """Whether the head is the table of tokens, on rescaled states: version 1.0."""
-    return config.get("scale_decoder_outputs", config.get("tie_word_embeddings")) is not False
+    return option(config, "scale_decoder_outputs", option(config, "tie_word_embeddings", True))
 
 
 def names(config: Config, model: keras.Model) -> list[Name]:

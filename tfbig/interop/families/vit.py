@@ -16,6 +16,7 @@ from tfbig.interop.family import (
     head_dim,
     num_classes,
     option,
+    rate,
 )
 from tfbig.interop.names import CONV2D, Name, each_layer, layer_norm, linear
 from tfbig.interop.stored_tensor import CheckpointError, shown
@@ -43,14 +44,14 @@ def build(config: Config) -> keras.Model:
         )
     hidden_dim = option(config, "hidden_size", 768)
     heads = option(config, "num_attention_heads", 12)
-    dropout = option(config, "hidden_dropout_prob", 0.0)
+    dropout = rate(config, "hidden_dropout_prob", 0.0)
     start = keras.initializers.TruncatedNormal(stddev=option(config, "initializer_range", 0.02))
     norm = keras.layers.LayerNormalization(epsilon=option(config, "layer_norm_eps", 1e-12))
     attention = Attention(
         heads,
         head_dim(hidden_dim, heads),
         biases=("query", "key", "value", "output") if _has_bias(config) else ("output",),
-        dropout=option(config, "attention_probs_dropout_prob", 0.0),
+        dropout=rate(config, "attention_probs_dropout_prob", 0.0),
         initializer=start,
     )
     feed_forward = FeedForward(

@@ -12,7 +12,7 @@ from the checkpoint. Left out: LayerDrop, SpecAugment, the head for classes of s
 import keras
 
 from tfbig.interop.families.marian import bart_layers
-from tfbig.interop.family import Config, Family, activation, field, head_dim, option
+from tfbig.interop.family import Config, Family, activation, field, head_dim, option, rate
 from tfbig.interop.names import CONV1D, Name, layer_norm, linear
 from tfbig.models import (
     Attention,
@@ -29,32 +29,33 @@ from tfbig.models import (
     TokenFront,
     Transformer,
 )
+from tfbig.models.masks import Sees
 
 BIASED = ["query", "value", "output"]
 
 
 def build(config: Config) -> keras.Model:
     """The network of a config."""
-    hidden_dim, dropout = field(config, "d_model"), option(config, "dropout", 0.0)
+    hidden_dim, dropout = field(config, "d_model"), rate(config, "dropout", 0.0)
     start = keras.initializers.RandomNormal(stddev=option(config, "init_std", 0.02))
     norm = keras.layers.LayerNormalization(epsilon=1e-5)
 
-    def attention(stack: str, sees: Everywhere) -> Attention:
+    def attention(stack: str, sees: Sees) -> Attention:
         heads = field(config, f"{stack}_attention_heads")
         return Attention(
             heads,
             head_dim(hidden_dim, heads),
             biases=BIASED,
             sees=sees,
-            dropout=option(config, "attention_dropout", 0.0),
+            dropout=rate(config, "attention_dropout", 0.0),
             initializer=start,
         )
 
-    def stack(name: str, sees: Everywhere, cross: Attention | None) -> Transformer:
+    def stack(name: str, sees: Sees, cross: Attention | None) -> Transformer:
         feed_forward = FeedForward(
             field(config, f"{name}_ffn_dim"),
             activation(option(config, "activation_function", "gelu")),
-            dropout=option(config, "activation_dropout", 0.0),
+            dropout=rate(config, "activation_dropout", 0.0),
             initializer=start,
         )
         block = Block(attention(name, sees), feed_forward, PreNorm(norm, dropout), cross)
@@ -90,7 +91,7 @@ def build(config: Config) -> keras.Model:
 
 
 def _tied(config: Config) -> bool:
-    return config.get("tie_word_embeddings") is not False
+    return option(config, "tie_word_embeddings", True)
 
 
 def names(config: Config, model: keras.Model) -> list[Name]:

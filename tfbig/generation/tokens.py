@@ -7,7 +7,7 @@ that come and go.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,11 @@ import tensorflow as tf
 from keras import ops
 
 from tfbig.generation.decoding import decoding_of
-from tfbig.generation.prompts import Batch, batch_of, check_vocabulary, checked_ids
-from tfbig.generation.samplers import GREEDY, Sampler, drawn
+from tfbig.generation.forbidden import Forbidden, forbidden_steps
+from tfbig.generation.ids import checked_ids, id_set, whole
+from tfbig.generation.prompts import Batch, batch_of
+from tfbig.generation.samplers import GREEDY, Chain, Sampler, drawn
+from tfbig.generation.session import Session
 from tfbig.models import Seq2Seq
 
 
@@ -41,11 +44,13 @@ def generate(
     *,
     max_new_tokens: int = 128,
     sampler: Sampler = GREEDY,
-    eos_ids: Sequence[int] = (),
+    eos_ids: Iterable[int] = (),
     stop: Sequence[Sequence[int]] = (),
     seed: int | None = None,
     start_ids: Sequence[int] | None = None,
     jit_compile: bool = False,
+    forbidden: Iterable[int] = (),
+    forbidden_first: Iterable[int] = (),
 ) -> list[Generated]:
     """Continues each prompt.
 
@@ -65,13 +70,15 @@ def generate(
             global state, which `keras.utils.set_random_seed` sets.
         start_ids: with which the decoder of a Seq2Seq begins.
         jit_compile: whether XLA compiles the model; see `decoding.decoding_of`.
+        forbidden: ids that are never drawn; those of `tfbig.interop.generation_config`, say.
+        forbidden_first: ids that are not the first new one, either.
 
     Returns:
         For each prompt the new ids and why it ended.
 
     Raises:
         ValueError: if a prompt or a number is not as it should be; it says which.
-        TypeError: if the model is another network.
+        TypeError: if the model is another network, or the sampler is none.
         FloatingPointError: if the logits are NaN.
 
     >>> from tfbig.models import language_model
@@ -81,9 +88,20 @@ def generate(
     (5, 'length')
     """
     vocabulary = vocabulary_of(model)
-    check_vocabulary(eos_ids, vocabulary, "eos_ids")
-    ends = checked_ids(stop, vocabulary, "stop") if len(stop) else []
-    tokens = next_ids(model, prompts, max_new_tokens, sampler, seed, start_ids, jit_compile)
+    end_ids = id_set(eos_ids, vocabulary, "eos_ids")
+    stop = list(stop) if isinstance(stop, Iterable) else stop
+    ends = checked_ids(stop, vocabulary, "stop") if stop != [] else []
+    tokens = next_ids(
+        model,
+        prompts,
+        max_new_tokens,
+        sampler,
+        seed,
+        start_ids,
+        jit_compile,
+        forbidden,
+        forbidden_first,
+    )
     rows: list[list[int]] = []
     reasons: list[str] = []
     for ids in tokens:
@@ -92,7 +110,7 @@ def generate(
             if reasons[number]:
                 continue
             row = rows[number]
-            if new in eos_ids:
+            if new in end_ids:
                 reasons[number] = "eos"
                 continue
             row.append(new)
@@ -112,6 +130,8 @@ def next_ids(
     seed: int | None = None,
     start_ids: Sequence[int] | None = None,
     jit_compile: bool = False,
+    forbidden: Iterable[int] = (),
+    forbidden_first: Iterable[int] = (),
 ) -> Iterator[list[int]]:
     """The next id of each row, step after step, `max_new_tokens` times; stop when you like.
 
@@ -122,35 +142,62 @@ def next_ids(
     >>> [len(ids) for ids in next_ids(model, [[1, 2, 3], [4]], 3, GREEDY)]
     [2, 2, 2]
     """
-    vocabulary_of(model)
+    first, later = forbidden_steps(forbidden, forbidden_first, vocabulary_of(model))
+    _check_sampler(sampler)
     batch = batch_of(model, prompts, max_new_tokens, start_ids)
     chances = uniforms(seed, batch.size, max_new_tokens)
-    return _steps(model, batch, chances, sampler, jit_compile)
+    picks = _compiled(_allowing(first, sampler)), _compiled(_allowing(later, sampler))
+    return _steps(model, batch, chances, picks, jit_compile)
+
+
+def _allowing(forbidden: Forbidden, sampler: Sampler) -> Sampler:
+    return Chain((forbidden, sampler)) if forbidden.ids else sampler
+
+
+def _check_sampler(sampler: Any) -> None:
+    if not callable(sampler):
+        raise TypeError(
+            f"The sampler is a function of logits and history, such as sampler_of(0.7), and was "
+            f"{sampler!r:.80}."
+        )
+    try:
+        hash(sampler)
+    except TypeError:
+        raise TypeError(
+            f"The sampler is kept compiled, and {type(sampler).__name__} has no hash to find it "
+            f"by: make it a frozen dataclass of numbers and tuples, or a function."
+        ) from None
+
+
+Pick = Callable[..., tf.Tensor]
 
 
 def _steps(
-    model: keras.Model, batch: Batch, chances: np.ndarray, sampler: Sampler, jit_compile: bool
+    model: keras.Model,
+    batch: Batch,
+    chances: np.ndarray,
+    picks: tuple[Pick, Pick],
+    jit_compile: bool,
 ) -> Iterator[list[int]]:
-    decoding, pick = decoding_of(model, jit_compile), _compiled(sampler)
-    history, length = batch.history.copy(), batch.length
-    logits, state = decoding.prefill(tf.nest.map_structure(tf.constant, batch.inputs), length)
-    for number in range(chances.shape[1]):
-        ids = pick(logits, tf.constant(history), tf.constant(chances[:, number]))
-        array = ids.numpy()
+    steps = chances.shape[1]
+    session = Session(model, batch, steps, jit_compile)
+    for number in range(steps):
+        pick = picks[min(number, 1)]
+        array = pick(
+            session.logits, tf.constant(session.history), tf.constant(chances[:, number])
+        ).numpy()
         if (array < 0).any():
             raise FloatingPointError(
                 f"The logits of row {int(np.argmin(array))} are NaN, or all -inf, at new token "
                 f"{number}: look at the weights, or for a sampler that leaves nothing."
             )
-        slot = batch.first_slot + number
-        history[:, slot] = array
         yield array.tolist()
-        if number + 1 < chances.shape[1]:
-            logits, state = decoding.step(ids, tf.constant(slot), state, length)
+        if number + 1 < steps:
+            session.step(array)
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(sampler: Sampler) -> Callable[..., tf.Tensor]:
+def _compiled(sampler: Sampler) -> Pick:
     """The sampler and the draw, compiled; the last few samplers are kept."""
 
     def pick(logits: Any, history: Any, chances: Any) -> Any:
@@ -165,14 +212,14 @@ def uniforms(seed: int | None, rows: int, steps: int) -> np.ndarray:
     A row's numbers do not depend on how many rows and steps there are.
 
     Raises:
-        ValueError: if the seed is negative.
+        ValueError: if the seed is negative or no whole number.
 
     >>> bool((uniforms(7, 2, 3) == uniforms(7, 4, 5)[:2, :3]).all())
     True
     """
     if seed is None:
         seed = int(np.random.randint(2**31))
-    if seed < 0:
+    if whole("The seed", seed) < 0:
         raise ValueError(f"The seed is 0 or more, and was {seed}.")
     rngs = [np.random.default_rng((seed, row)) for row in range(rows)]
     return np.stack([rng.random(steps, dtype=np.float32) for rng in rngs])
