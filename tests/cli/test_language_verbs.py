@@ -58,6 +58,21 @@ def test_generate_gives_the_pieces_as_they_come(traced, monkeypatch, capsys):
     assert "ended by eos" in capsys.readouterr().err
 
 
+def test_generate_keeps_to_what_the_model_forbids(folder, loaded, tmp_path, capsys):
+    """generation_config.json of OPUS-MT and Whisper names tokens that are not to be written."""
+    model, tokenizer = loaded
+    (free,) = generation.generate(model, [tokenizer.encode("the")], max_new_tokens=2)
+    strict = shutil.copytree(folder, tmp_path / "strict")
+    said = json.dumps({"bad_words_ids": [[free.ids[0]]]})
+    (strict / "generation_config.json").write_text(said)
+    (expected,) = generation.generate_text(
+        model, tokenizer, ["the"], max_new_tokens=2, forbidden=[free.ids[0]]
+    )
+    assert free.ids[0] not in expected.ids
+    found = call(capsys, "generate", f"--model={strict}", "--prompt=the", "--max_new_tokens=2")
+    assert found.out == expected.text + "\n"
+
+
 def test_generate_several_prompts_at_once(traced, loaded, tmp_path, capsys):
     prompts = ["the quick", "hello"]
     (tmp_path / "prompts.txt").write_text("\n".join(prompts) + "\n")

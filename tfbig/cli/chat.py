@@ -47,6 +47,7 @@ def run(values: flags.FlagValues) -> int:
             f"{values.model} has no chat template: tfbig generate continues a text without "
             f"one; or put the template beside the weights as chat_template.jinja"
         )
+    arguments.update(sampling.forbidden(values.model))
     with common.mendable():
         if generate.start_ids(model) is not None:
             raise UsageError("to talk takes a CausalLM, and this model translates")

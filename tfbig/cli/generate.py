@@ -42,10 +42,12 @@ def run(values: flags.FlagValues) -> int:
     # Before the model is loaded: a wrong flag is told at once.
     arguments = sampling.arguments(values)
     model, tokenizer = common.with_tokenizer(values.model, values.dtype)
+    forbidden = sampling.forbidden(values.model)
+    arguments.update(forbidden)
     with common.mendable():
         arguments["start_ids"] = start_ids(model)
         if values.num_beams > 1:
-            found, speed = _by_beams(model, tokenizer, prompts, values)
+            found, speed = _by_beams(model, tokenizer, prompts, values, forbidden)
         elif values.prompts_file or values.json:
             found, speed = _at_once(model, tokenizer, prompts, arguments)
         else:
@@ -197,7 +199,11 @@ def _at_once(
 
 
 def _by_beams(
-    model: "keras.Model", tokenizer: Any, prompts: list[str], values: flags.FlagValues
+    model: "keras.Model",
+    tokenizer: Any,
+    prompts: list[str],
+    values: flags.FlagValues,
+    forbidden: dict[str, Any],
 ) -> tuple[list[Found], str]:
     from tfbig import generation
 
@@ -209,6 +215,7 @@ def _by_beams(
         max_new_tokens=values.max_new_tokens,
         eos_ids=sorted(tokenizer.eos_ids),
         start_ids=start_ids(model),
+        **forbidden,
     )
     seconds = time.perf_counter() - began
     best = [beams[0] for beams in all_beams]

@@ -73,3 +73,17 @@ def arguments(values: flags.FlagValues) -> dict[str, Any]:
         "stop": values.stop,
         "seed": values.seed,
     }
+
+
+def forbidden(name: str) -> dict[str, Any]:
+    """The tokens that a model's generation_config.json says are not to be written.
+
+    Args:
+        name: of the model, as `--model` gives it.
+    """
+    from tfbig.interop.generation_config import generation_config
+    from tfbig.interop.known import path_of
+
+    with common.mendable():
+        said = generation_config(path_of(name))
+    return {role: ids for role, ids in said.items() if role in ("forbidden", "forbidden_first")}
