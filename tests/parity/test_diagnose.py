@@ -104,11 +104,16 @@ def test_a_right_loop_gives_no_cause(name):
     assert not report.ruled_out and report.parted is None
 
 
+# Networks with an embedding whose gradient is sparse, and ids that come twice. (A tied head makes
+# the gradient of its table dense.)
+REPEATED_ROWS = {"lstm_masked", "masked_lm", "text_encoder", "seq2seq", "dual_encoder"}
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_tfbigs_own_loop_gives_no_cause(case):
     """But for V2: it sums the rows of a word that comes twice, and stock `fit` does not."""
     report = diagnose(case.build(), *case.data())
-    assert [c.id for c in report.causes] == ["D59"] * (case.name == "lstm_masked"), str(report)
+    assert [c.id for c in report.causes] == ["D59"] * (case.name in REPEATED_ROWS), str(report)
     assert not report.unexplained
 
 

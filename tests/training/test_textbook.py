@@ -20,6 +20,7 @@ LOSSES = {
 def example(loss):
     activation, keras_loss, outputs = LOSSES[loss]
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     model = keras.Sequential(
         [
             keras.Input((6,)),
