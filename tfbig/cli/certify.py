@@ -1,7 +1,7 @@
 """tfbig certify FOLDER --output=certificate.json
 
-Loads a Hugging Face folder here and with transformers (which must be installed, with torch), and
-compares: outputs, hidden states, gradients, the weights after five steps of AdamW, and what is
+Loads a Hugging Face folder (or a GGUF file, saved as a folder first; or smollm2, minilm) here and
+with transformers, which must be installed, with torch, and compares: outputs, hidden states, gradients, the weights after five steps of AdamW, and what is
 written with what was read. Takes memory for about ten times the weights in float32, and for a
 hundred million of them some minutes.
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FLAGS = flags.FlagValues()
 # Flags may also stand behind the folder.
 FLAGS.set_gnu_getopt()
-flags.DEFINE_string("model", None, "the folder, or minilm", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "the folder, a .gguf file, smollm2 or minilm", flag_values=FLAGS)
 flags.DEFINE_string(
     "output", None, "where the certificate goes, .json; only printed by default", flag_values=FLAGS
 )

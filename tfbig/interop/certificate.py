@@ -84,7 +84,8 @@ def certify(path: str | Path) -> Certificate:
     """Loads a Hugging Face folder with tfbig and with `transformers`, and compares them.
 
     Args:
-        path: of the folder.
+        path: of the folder; or of a GGUF file, which is first saved as a folder: so what is proved
+            of it is the network, not how the file is read.
 
     Raises:
         CheckpointError: if it cannot be loaded.
@@ -94,10 +95,9 @@ def certify(path: str | Path) -> Certificate:
     with open_checkpoint(path) as checkpoint:
         config = checkpoint.config
         if checkpoint.format == "gguf":
-            raise ValueError(
-                f"{path} is a GGUF file, which transformers reads by other means: convert it first "
-                f"(tfbig convert --input={path} --output=FOLDER), and certify the folder."
-            )
+            with tempfile.TemporaryDirectory() as folder:
+                save(load(path, dtype="float32")[0], f"{folder}/model")
+                return certify(f"{folder}/model")
         ours, _ = load(path, dtype="float32")
         module = getattr(transformers, architecture(config)).from_pretrained(
             path, attn_implementation="eager", dtype="float32"
