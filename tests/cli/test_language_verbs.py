@@ -29,6 +29,14 @@ def test_help_loads_no_tensorflow(verb):
     assert "--model" in result.stdout or "--input" in result.stdout
 
 
+def test_the_start_of_tensorflow_says_nothing(folder):
+    """It writes to the error stream of the process, whatever TF_CPP_MIN_LOG_LEVEL says."""
+    command = [sys.executable, "-m", "tfbig", "generate", f"--model={folder}", "--prompt=the"]
+    result = subprocess.run([*command, "--max_new_tokens=2"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"2 tokens in [^\n]*\n", result.stderr), result.stderr
+
+
 # generate
 
 
@@ -37,7 +45,9 @@ def test_generate_writes_what_the_library_generates(folder, loaded, capsys):
     said = call(capsys, "generate", f"--model={folder}", "--prompt=the quick", "--max_new_tokens=6")
     assert said.out == expected.text + "\n"
     found = re.fullmatch(
-        r"6 tokens; the first after [\d.]+ s, then [\d.]+ tokens/s; ended by length\n", said.err
+        r"6 tokens in [\d.]+ s, the first after [\d.]+ s; [\d.]+ tokens/s once compiled; "
+        r"ended by length\n",
+        said.err,
     )
     assert found, said.err
 

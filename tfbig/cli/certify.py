@@ -1,9 +1,9 @@
 """tfbig certify FOLDER --output=certificate.json
 
 Loads a Hugging Face folder (or a GGUF file, saved as a folder first; or smollm2, minilm) here and
-with transformers, which must be installed, with torch, and compares: outputs, hidden states, gradients, the weights after five steps of AdamW, and what is
-written with what was read. Takes memory for about ten times the weights in float32, and for a
-hundred million of them some minutes.
+with transformers, which must be installed, with torch, and compares: outputs, hidden states,
+gradients, the weights after five steps of AdamW, and what is written with what was read. Takes
+memory for about ten times the weights in float32, and for a hundred million of them some minutes.
 
 Exit status 1 where they differ.
 """
@@ -17,6 +17,7 @@ from absl import flags
 
 from tfbig.cli import common
 from tfbig.cli.main import UsageError
+from tfbig.cli.quiet import start_keras
 
 if TYPE_CHECKING:
     from tfbig.interop.certificate import Certificate
@@ -39,6 +40,7 @@ def run(values: flags.FlagValues) -> int:
         raise UsageError(f"--output ends in .json, and is {output}")
     if output and not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent}")
+    start_keras()
     from tfbig.interop import certificate as certificates
     from tfbig.interop.known import path_of
 

@@ -13,6 +13,7 @@ from absl import flags
 
 from tfbig import recipes
 from tfbig.cli import main
+from tfbig.cli.quiet import start_keras
 
 if TYPE_CHECKING:
     import keras
@@ -59,6 +60,8 @@ def define_dtype(values: flags.FlagValues) -> None:
 
 def recipe(name: str) -> "Recipe | TextRecipe":
     """The recipe of a flag."""
+    if name in recipes.names():
+        start_keras()
     try:
         return recipes.load(name)
     except ValueError as error:
@@ -75,6 +78,7 @@ def model(path: str | None) -> "keras.Model":
         )
     if Path(path).suffix != ".keras":
         raise main.UsageError(f"--model ends in .keras, and is {path}")
+    start_keras()
     import keras
 
     try:
@@ -100,10 +104,12 @@ def loaded(name: str | None, dtype: str | None = None) -> tuple["keras.Model", A
     if not name:
         raise main.UsageError("--model is missing: smollm2, a folder, or a .gguf file")
     from tfbig.interop import known
-    from tfbig.interop.loading import load
 
     with mendable():
         path = known.path_of(name)
+        start_keras()
+        from tfbig.interop.loading import load
+
         if path.suffix != ".keras":
             return load(path, dtype)
         if dtype is not None:
@@ -171,6 +177,7 @@ def program(path: str) -> ModuleType:
         raise main.UsageError(f"there is no file {path}")
     if file.suffix != ".py":
         raise main.UsageError(f"--program ends in .py, and is {path}")
+    start_keras()
     # Under a name of ours: a program called json.py must not become everybody's json.
     spec = importlib.util.spec_from_file_location(f"tfbig_program_{file.stem}", file)
     assert spec and spec.loader  # which Python has for every .py

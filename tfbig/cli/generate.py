@@ -118,9 +118,13 @@ class Counted:
         count = len(self._times)
         if not count:
             return "0 tokens"
-        first, last = self._times[0], self._times[-1]
-        rate = f", then {(count - 1) / (last - first):.1f} tokens/s" if last > first else ""
-        return f"{count} tokens; the first after {first - self._began:.1f} s{rate}"
+        first, last = self._times[0] - self._began, self._times[-1] - self._began
+        said = f"{count} tokens in {last:.1f} s, the first after {first:.1f} s"
+        # The prefill is compiled before the first token, the step before the second.
+        steps = self._times[1:]
+        if len(steps) < 2 or steps[-1] == steps[0]:
+            return said
+        return f"{said}; {(len(steps) - 1) / (steps[-1] - steps[0]):.1f} tokens/s once compiled"
 
 
 class _CountedStream:

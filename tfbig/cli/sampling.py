@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from tfbig.cli import common
+from tfbig.cli.quiet import start_keras
 
 if TYPE_CHECKING:
     from tfbig.generation import Sampler
@@ -55,6 +56,7 @@ def sampler(values: flags.FlagValues) -> "Sampler":
     Raises:
         UsageError: for a number out of its range.
     """
+    start_keras()
     from tfbig.generation import sampler_of
 
     narrowed = (values.top_k, values.top_p, values.min_p) != (None, None, None)
