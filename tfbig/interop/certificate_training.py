@@ -20,10 +20,47 @@ def gradient_error(
     model: keras.Model, module: Any, example: inputs.Example, config: Config
 ) -> tuple[set[str], float]:
     """The paths of the variables whose gradient is zero, and the largest error of the others."""
+    theirs = _torch_gradients(model, module, example, config)
+    return _compared(model, inputs.gradients(model, example), theirs)
+
+
+def rounding_error(
+    model: keras.Model, module: Any, example: inputs.Example, config: Config
+) -> float:
+    """By how much the module's own gradients change when each weight is moved by a rounding.
+
+    No computation in float32 can be expected to come nearer than this to another. The module's
+    weights are put back.
+    """
+    import torch
+
+    exact = _torch_gradients(model, module, example, config)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                noise = torch.rand(parameter.shape, generator=generator) - 0.5
+                parameter.mul_(1 + 2**-23 * noise.to(parameter.dtype))
+        return _compared(model, _torch_gradients(model, module, example, config), exact)[1]
+    finally:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(before[name])
+
+
+def _torch_gradients(
+    model: keras.Model, module: Any, example: inputs.Example, config: Config
+) -> list[np.ndarray]:
     module.zero_grad()
     inputs.torch_loss(inputs.torch_output(module(**example.theirs)), example).backward()
-    theirs = gradients_from_torch(model, module, config)
-    ours = inputs.gradients(model, example)
+    # Copies: the next backward pass writes into the same memory.
+    return [np.array(g) for g in gradients_from_torch(model, module, config)]
+
+
+def _compared(
+    model: keras.Model, ours: list[np.ndarray], theirs: list[np.ndarray]
+) -> tuple[set[str], float]:
     norm = float(np.sqrt(sum(np.sum(np.square(g, dtype="float64")) for g in theirs)))
     zero, errors = set(), [0.0]
     for weight, a, b in zip(model.trainable_variables, ours, theirs, strict=True):
