@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli import language_folders
 from tfbig.interop import padding
-from tfbig.interop.embedding import cosines, embed, learned_positions
+from tfbig.interop.embedding import cosines, embed
 from tfbig.models import (
     Attention,
     Block,
@@ -20,6 +20,7 @@ from tfbig.models import (
     Transformer,
     UnitLength,
 )
+from tfbig.models.positions import max_positions
 
 
 class Letters:
@@ -69,7 +70,7 @@ def test_an_encoder_pools_as_it_says(batch_size):
 
 def test_a_text_that_is_too_long_is_cut_and_keeps_its_end():
     model = encoder()
-    assert learned_positions(model) == 6
+    assert max_positions(model.front) == 6
     long, same = embed(model, Letters(), ["abcdefgh", "abcd"])
     np.testing.assert_allclose(long, same, **TOLERANCE)
     cut, same = embed(model, Letters(), ["abcdefgh", "ab"], max_tokens=4)

@@ -70,9 +70,9 @@ def _texts(values: flags.FlagValues) -> list[str]:
 
 
 def _tell_cut(model: "keras.Model", tokenizer: Any, texts: list[str]) -> None:
-    from tfbig.interop.embedding import learned_positions
+    from tfbig.models.positions import max_positions
 
-    longest = learned_positions(model)
+    longest = max_positions(model.front)
     if longest is None:
         return
     cut = sum(len(ids) > longest for ids in tokenizer.encode_batch(texts))

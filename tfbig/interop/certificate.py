@@ -20,7 +20,12 @@ import keras
 import numpy as np
 
 from tfbig.interop import certificate_inputs as inputs
-from tfbig.interop.certificate_training import gradient_error, rounding_error, training_error
+from tfbig.interop.certificate_training import (
+    gradient_error,
+    rounding_error,
+    torch_gradients,
+    training_error,
+)
 from tfbig.interop.checkpoint import open_checkpoint
 from tfbig.interop.family import Config, architecture
 from tfbig.interop.loading import load, save, table
@@ -138,8 +143,9 @@ def compare(
     output, states = _our_states(ours, example)
     their_output, their_states = _their_states(module, example)
     left_padded = _left_padded(ours, module, config)
-    zero, gradients = gradient_error(ours, module, example, config)
-    rounding = rounding_error(ours, module, example, config)
+    theirs = torch_gradients(ours, module, example, config)
+    zero, gradients = gradient_error(ours, example, theirs)
+    rounding = rounding_error(ours, module, example, config, theirs)
     # Last: it changes the module.
     weights_error = training_error(ours, module, example, config, zero)
     return Certificate(

@@ -17,15 +17,18 @@ EPSILON = 1e-6
 
 
 def gradient_error(
-    model: keras.Model, module: Any, example: inputs.Example, config: Config
+    model: keras.Model, example: inputs.Example, theirs: list[np.ndarray]
 ) -> tuple[set[str], float]:
     """The paths of the variables whose gradient is zero, and the largest error of the others."""
-    theirs = _torch_gradients(model, module, example, config)
     return _compared(model, inputs.gradients(model, example), theirs)
 
 
 def rounding_error(
-    model: keras.Model, module: Any, example: inputs.Example, config: Config
+    model: keras.Model,
+    module: Any,
+    example: inputs.Example,
+    config: Config,
+    theirs: list[np.ndarray],
 ) -> float:
     """By how much the module's own gradients change when each weight is moved by a rounding.
 
@@ -34,7 +37,6 @@ def rounding_error(
     """
     import torch
 
-    exact = _torch_gradients(model, module, example, config)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     generator = torch.Generator().manual_seed(0)
     try:
@@ -42,16 +44,17 @@ def rounding_error(
             for parameter in module.parameters():
                 noise = torch.rand(parameter.shape, generator=generator) - 0.5
                 parameter.mul_(1 + 2**-23 * noise.to(parameter.dtype))
-        return _compared(model, _torch_gradients(model, module, example, config), exact)[1]
+        return _compared(model, torch_gradients(model, module, example, config), theirs)[1]
     finally:
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter.copy_(before[name])
 
 
-def _torch_gradients(
+def torch_gradients(
     model: keras.Model, module: Any, example: inputs.Example, config: Config
 ) -> list[np.ndarray]:
+    """The module's gradients, in the order of `model.trainable_variables`."""
     module.zero_grad()
     inputs.torch_loss(inputs.torch_output(module(**example.theirs)), example).backward()
     # Copies: the next backward pass writes into the same memory.

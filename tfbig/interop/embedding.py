@@ -57,7 +57,7 @@ def embed(
             f"batch_size and max_tokens are 1 or more, and were {batch_size} and {max_tokens}."
         )
     _check(model)
-    rows = _cut(tokenizer, texts, _shorter(max_tokens, learned_positions(model)))
+    rows = _cut(tokenizer, texts, _shorter(max_tokens, max_positions(model.front)))
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     vectors = np.zeros((len(rows), model.front.hidden_dim), "float32")
     for first in range(0, len(order), batch_size):
@@ -84,16 +84,6 @@ def cosines(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     lengths = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
     return others @ one / np.where(lengths > 0, lengths, 1)
-
-
-def learned_positions(model: keras.Model) -> int | None:
-    """How many tokens a network over text can read at most; None where it has learned no positions.
-
-    >>> from tfbig.models import language_model
-    >>> learned_positions(language_model(2, num_layers=1, num_heads=2, hidden_dim=8)) is None
-    True
-    """
-    return max_positions(model.front)
 
 
 def _check(model: keras.Model) -> None:

@@ -42,7 +42,7 @@ from tfbig.recipes.language_plan import Changes, Plan, from_scratch, tuning
 from tfbig.recipes.language_scores import LanguageScore, continued, score
 from tfbig.recipes.language_scores import show as show_score
 from tfbig.recipes.recipe import TextRecipe
-from tfbig.recipes.run import DRIVERS, settings_of
+from tfbig.recipes.run import DRIVERS, pictures, settings_of
 from tfbig.training import Loop
 
 # Tiny: 1.246 at seed 0 on Python 3.11, by both drivers' default; 544 seconds of processor time in
@@ -197,13 +197,7 @@ def _train(
     samples = continued(model, plan.tokenizer, plan.data, seed)
     for prompt, text in samples:
         say(f"\n--- {prompt!r} goes on:\n{text}")
-    try:  # last: a missing matplotlib costs the pictures and nothing else
-        curves = show.curves(histories, RECIPE.summary)
-        written.append(files.write_figure(curves, output / "curves.png"))
-        if report:
-            written.append(files.write_figure(report.plot(), output / "parity.png"))
-    except ImportError as error:
-        say(f"\n{error}")
+    written += pictures(output, histories, RECIPE.summary, report, say)
     say(f"\nWritten to {output}: {', '.join(sorted(written))}")
     return {"history": histories, "score": result, "samples": samples}
 

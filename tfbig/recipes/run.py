@@ -109,15 +109,31 @@ def train(
     values = {name: list(score) for name, score in scores.items()}
     written.append(files.write_json(values, output / "scores.json"))
     say("\n" + show.scores(scores, recipe.expected, len(split.x_test)))
-    try:  # last: a missing matplotlib costs the pictures and nothing else
-        curves = show.curves(histories, recipe.summary)
-        written.append(files.write_figure(curves, output / "curves.png"))
+    written += pictures(output, histories, recipe.summary, report, say)
+    say(f"\nWritten to {output}: {', '.join(sorted(written))}")
+    return {"history": histories, "scores": scores}
+
+
+def pictures(
+    output: Path,
+    histories: dict[str, dict[str, list[float]]],
+    title: str,
+    report: parity.Report | None,
+    say: Callable[[str], Any],
+) -> list[str]:
+    """Draws the curves of a training and the report of its gradients, where there is one.
+
+    Returns:
+        What was written; nothing without matplotlib, which costs the pictures and nothing else.
+    """
+    written = []
+    try:
+        written.append(files.write_figure(show.curves(histories, title), output / "curves.png"))
         if report:
             written.append(files.write_figure(report.plot(), output / "parity.png"))
     except ImportError as error:
         say(f"\n{error}")
-    say(f"\nWritten to {output}: {', '.join(sorted(written))}")
-    return {"history": histories, "scores": scores}
+    return written
 
 
 def evaluate(recipe: Recipe, model: keras.Model, split: Split) -> dict[str, Any]:

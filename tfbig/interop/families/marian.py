@@ -8,34 +8,24 @@ PyTorch's embedding takes no gradient for the padding, with which Marian's decod
 
 import keras
 
+from tfbig.interop.families.bart import PROJECTED, layers, stacks
 from tfbig.interop.family import (
     Config,
     Family,
-    activation,
     architecture,
     field,
-    head_dim,
     option,
     rate,
 )
-from tfbig.interop.names import Name, each_layer, layer_norm, linear
+from tfbig.interop.names import Name, linear
 from tfbig.models import (
-    Attention,
-    Block,
-    Causal,
-    Everywhere,
-    FeedForward,
     Head,
     PostNorm,
     Seq2Seq,
     SinusoidalPositions,
     TiedHead,
     TokenFront,
-    Transformer,
 )
-from tfbig.models.masks import Sees
-
-PROJECTIONS = (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))
 
 
 def build(config: Config) -> keras.Model:
@@ -55,34 +45,14 @@ def build(config: Config) -> keras.Model:
             name=name,
         )
 
-    def attention(stack: str, sees: Sees) -> Attention:
-        heads = field(config, f"{stack}_attention_heads")
-        return Attention(
-            heads,
-            head_dim(hidden_dim, heads),
-            biases=[ours for ours, _ in PROJECTIONS],
-            sees=sees,
-            dropout=rate(config, "attention_dropout", 0.0),
-            initializer=start,
-        )
-
-    def stack(name: str, sees: Sees, cross: Attention | None) -> Transformer:
-        feed_forward = FeedForward(
-            field(config, f"{name}_ffn_dim"),
-            activation(option(config, "activation_function", "gelu")),
-            dropout=rate(config, "activation_dropout", 0.0),
-            initializer=start,
-        )
-        block = Block(attention(name, sees), feed_forward, PostNorm(norm, dropout), cross)
-        return Transformer(block, field(config, f"{name}_layers"), name=name)
-
+    encoder, decoder = stacks(config, start, PROJECTED, PostNorm(norm, dropout))
     source = field(config, "vocab_size")
     target = source if _shared(config) else option(config, "decoder_vocab_size", source)
     bias = 0 if _bare(config) else target
     return Seq2Seq(
         front("front", source),
-        stack("encoder", Everywhere(), None),
-        stack("decoder", Causal(), attention("decoder", Everywhere())),
+        encoder,
+        decoder,
         # Not trainable: its bias is all that it has.
         TiedHead(bias_size=bias, trainable=False)
         if _tied(config)
@@ -118,36 +88,8 @@ def names(config: Config, model: keras.Model) -> list[Name]:
     if not _bare(config):
         bias = "head.bias" if _tied(config) else "head.logits.bias"
         around += [Name("final_logits_bias", bias, ones=1)]
-    biased = [ours for ours, _ in PROJECTIONS]
-    return around + bart_layers("encoder", model, biased) + bart_layers("decoder", model, biased)
-
-
-def bart_layers(stack: str, model: keras.Model, biased: list[str]) -> list[Name]:
-    """The rows of the layers of an encoder or decoder, named as BART's (Marian, Whisper).
-
-    Args:
-        stack: "encoder" or "decoder".
-        model: the network.
-        biased: the projections that have a bias.
-    """
-    ours, theirs = f"{stack}.blocks.{{i}}", f"model.{stack}.layers.{{i}}"
-    branches = [("attention", "attention_join", "self_attn")]
-    if stack == "decoder":
-        branches += [("cross_attention", "cross_join", "encoder_attn")]
-    rows = []
-    for branch, join, their in branches:
-        for projection, short in PROJECTIONS:
-            layer = "output_projection" if projection == "output" else projection
-            rows += linear(
-                f"{theirs}.{their}.{short}_proj",
-                f"{ours}.{branch}.{layer}",
-                projection in biased,
-            )
-        rows += layer_norm(f"{theirs}.{their}_layer_norm", f"{ours}.{join}.norm")
-    rows += linear(f"{theirs}.fc1", f"{ours}.feed_forward.up", bias=True)
-    rows += linear(f"{theirs}.fc2", f"{ours}.feed_forward.down", bias=True)
-    rows += layer_norm(f"{theirs}.final_layer_norm", f"{ours}.feed_forward_join.norm")
-    return each_layer(rows, getattr(model, stack).num_layers)
+    around += layers("encoder", model, PROJECTED)
+    return around + layers("decoder", model, PROJECTED)
 
 
 FAMILY = Family(

@@ -11,15 +11,10 @@ from the checkpoint. Left out: LayerDrop, SpecAugment, the head for classes of s
 
 import keras
 
-from tfbig.interop.families.marian import bart_layers
-from tfbig.interop.family import Config, Family, activation, field, head_dim, option, rate
+from tfbig.interop.families.bart import layers, stacks
+from tfbig.interop.family import Config, Family, field, option, rate
 from tfbig.interop.names import CONV1D, Name, layer_norm, linear
 from tfbig.models import (
-    Attention,
-    Block,
-    Causal,
-    Everywhere,
-    FeedForward,
     Head,
     LearnedPositions,
     PreNorm,
@@ -27,9 +22,7 @@ from tfbig.models import (
     SoundFront,
     TiedHead,
     TokenFront,
-    Transformer,
 )
-from tfbig.models.masks import Sees
 
 BIASED = ["query", "value", "output"]
 
@@ -40,27 +33,7 @@ def build(config: Config) -> keras.Model:
     start = keras.initializers.RandomNormal(stddev=option(config, "init_std", 0.02))
     norm = keras.layers.LayerNormalization(epsilon=1e-5)
 
-    def attention(stack: str, sees: Sees) -> Attention:
-        heads = field(config, f"{stack}_attention_heads")
-        return Attention(
-            heads,
-            head_dim(hidden_dim, heads),
-            biases=BIASED,
-            sees=sees,
-            dropout=rate(config, "attention_dropout", 0.0),
-            initializer=start,
-        )
-
-    def stack(name: str, sees: Sees, cross: Attention | None) -> Transformer:
-        feed_forward = FeedForward(
-            field(config, f"{name}_ffn_dim"),
-            activation(option(config, "activation_function", "gelu")),
-            dropout=rate(config, "activation_dropout", 0.0),
-            initializer=start,
-        )
-        block = Block(attention(name, sees), feed_forward, PreNorm(norm, dropout), cross)
-        return Transformer(block, field(config, f"{name}_layers"), norm, name=name)
-
+    encoder, decoder = stacks(config, start, BIASED, PreNorm(norm, dropout), norm)
     vocabulary = field(config, "vocab_size")
     places = LearnedPositions(
         option(config, "max_source_positions", 1500), hidden_dim, trainable=False
@@ -73,8 +46,8 @@ def build(config: Config) -> keras.Model:
             dropout=dropout,
             initializer=start,
         ),
-        stack("encoder", Everywhere(), None),
-        stack("decoder", Causal(), attention("decoder", Everywhere())),
+        encoder,
+        decoder,
         TiedHead() if _tied(config) else Head(vocabulary, initializer=start),
         TokenFront(
             vocabulary,
@@ -108,7 +81,7 @@ def names(config: Config, model: keras.Model) -> list[Name]:
         ]
     for stack in ("encoder", "decoder"):
         around += layer_norm(f"model.{stack}.layer_norm", f"{stack}.norm")
-        around += bart_layers(stack, model, BIASED)
+        around += layers(stack, model, BIASED)
     return around if _tied(config) else [*around, *linear("proj_out", "head.logits")]
 
 
